@@ -1,0 +1,1 @@
+"""Ray and W&B: one file is one stage is one public function."""

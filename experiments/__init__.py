@@ -1,0 +1,1 @@
+"""What we run: experiments as functions, and the matgen command."""

@@ -1,0 +1,1 @@
+"""Crystallography without learning: CIF, space groups, Wyckoff positions."""

@@ -1,0 +1,1 @@
+"""Records, batches, splits and priors: arrays and tensors only."""

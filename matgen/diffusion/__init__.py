@@ -1,0 +1,1 @@
+"""Noise processes on tensors. They know no network."""

@@ -1,0 +1,1 @@
+"""Periodic space: lattices, fractional coordinates, distances. Tensors and arrays only; no chemistry."""

@@ -1,0 +1,1 @@
+"""One file is one paper: network, joint process and loss weights."""

@@ -1,0 +1,1 @@
+"""Networks. They know no noise process."""

@@ -1,0 +1,1 @@
+"""What a model sees: encode and decode as inverse pairs."""

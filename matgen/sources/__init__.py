@@ -1,0 +1,1 @@
+"""Reading what users have: CIF folders, tables, archives, named data sets."""
