@@ -1,0 +1,44 @@
+# Everything a newcomer types. `make env` makes .venv; everything else builds on it.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO ?= demo-run
+STAMP := $(VENV)/.installed
+
+.PHONY: help env demo test test-slow lint types imports check bench tables clean
+help:  ## what there is to type
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+env: $(STAMP)  ## make .venv with everything pinned (torch first: on a machine with a GPU the same pin is the CUDA build)
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt torch==2.13.0
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: env  ## the whole line on embedded real structures, ending in $(DEMO)/report.html (minutes on 2 cores)
+	$(BIN)/matgen run symmcd_demo --out $(DEMO)
+	@echo "open $(DEMO)/report.html"
+
+test: env  ## the default test suite
+	$(BIN)/pytest -n 2
+
+test-slow: env  ## kills, browsers, multi-process training
+	$(BIN)/pytest -m slow
+
+lint: env
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+types: env
+	$(BIN)/mypy
+imports: env
+	$(BIN)/lint-imports
+check: lint types imports  ## lint, types and import rules
+
+bench: env  ## measured figures, printed; nothing is asserted about time
+	$(BIN)/pytest -m benchmark -s tests/benchmarks
+
+tables: env  ## remake the frozen symmetry tables and compare them with the shipped ones
+	$(BIN)/python scripts/make_symmetry_tables.py --check
+
+clean:  ## remove caches and demo output (not .venv, not runs/)
+	rm -rf $(DEMO) .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
