@@ -104,6 +104,7 @@ class JointConfig:
     coords: WrappedNormalConfig = field(default_factory=WrappedNormalConfig)
     species: CategoricalConfig = field(default_factory=lambda: CategoricalConfig(num_classes=94))
     site_symmetry: CategoricalConfig = field(default_factory=lambda: CategoricalConfig(num_classes=13))
+    tied_axes: bool = False  # one random number for all axes of an orbit: its whole code is masked and revealed at once
 
     def __post_init__(self) -> None:
         steps = {
@@ -153,7 +154,7 @@ class JointProcess:
         displacement = noise.normal(0, Stream.COORDS, (*orbits, 3), x_0.frac_coords.dtype)
         coords, coord_score = self.coords.corrupt(x_0.frac_coords, t, displacement)
         species_u = noise.uniform(0, Stream.SPECIES, orbits)
-        symmetry_u = noise.uniform(0, Stream.SITE_SYMMETRY, (*orbits, 15))
+        symmetry_u = self._axis_uniform(0, Stream.SITE_SYMMETRY, orbits, noise)
         state = Fields(
             lattice_k=self.lattice.corrupt(x_0.lattice_k, t, eps),
             frac_coords=coords,
@@ -183,7 +184,7 @@ class JointProcess:
                 _species_prior(context), noise.uniform(t, Stream.PRIOR_SPECIES, orbits)
             ),
             site_symmetry=self.site_symmetry.prior_sample(
-                context.site_symmetry_prior[:, None], noise.uniform(t, Stream.PRIOR_SITE_SYMMETRY, (*orbits, 15))
+                context.site_symmetry_prior[:, None], self._axis_uniform(t, Stream.PRIOR_SITE_SYMMETRY, orbits, noise)
             ),
         )
         return _masked(state, context)
@@ -230,7 +231,7 @@ class JointProcess:
             t,
             s,
             context.site_symmetry_prior[:, None],
-            noise.uniform(t, Stream.SITE_SYMMETRY, (*orbits, 15)),
+            self._axis_uniform(t, Stream.SITE_SYMMETRY, orbits, noise),
         )
         eps_hat = prediction.lattice_eps.to(x_t.lattice_k.dtype)
         state = Fields(
@@ -277,6 +278,13 @@ class JointProcess:
             site_symmetry=x_t.site_symmetry,
         )
         return _masked(state, context)
+
+    def _axis_uniform(
+        self, step: int | Tensor, stream: Stream, orbits: tuple[int, ...], noise: CounterNoise
+    ) -> Float[Tensor, "B M 15"]:
+        if self.config.tied_axes:
+            return noise.uniform(step, stream, (*orbits, 1)).expand(-1, -1, 15)
+        return noise.uniform(step, stream, (*orbits, 15))
 
 
 def _species_prior(context: Context) -> Float[Tensor, "... S"]:
