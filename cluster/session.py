@@ -1,0 +1,100 @@
+"""Connect to Ray: a quiet local one with a token of its own, or the cluster that RAY_ADDRESS names."""
+
+import atexit
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from matgen.errors import StageError
+
+logger = logging.getLogger(__name__)
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
+}
+
+
+@contextlib.contextmanager
+def ray_session(
+    num_cpus: int, *, num_gpus: int | None = None, address: str | None = None, object_store_bytes: int = 256 << 20
+) -> Iterator[None]:
+    """Have Ray up inside the block; a Ray that was already up is used and left up.
+
+    Args:
+        num_cpus: logical CPUs of a local Ray, one an actor; ignored when joining a cluster.
+        num_gpus: logical GPUs of a local Ray; None lets Ray count them.
+        address: cluster to join; None takes RAY_ADDRESS, and without that starts a local one.
+        object_store_bytes: limit of a local object store; parts are files, so little passes through it.
+
+    Raises:
+        StageError: Ray could not be started or reached.
+    """
+    prepare_environment()
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    address = address or os.environ.get("RAY_ADDRESS")
+    settings: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address:
+        settings["address"] = address
+    else:
+        settings |= {
+            "address": "local",
+            "num_cpus": num_cpus,
+            "include_dashboard": False,
+            "object_store_memory": object_store_bytes,
+        }
+        if num_gpus is not None:
+            settings["num_gpus"] = num_gpus
+    try:
+        ray.init(**settings)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise StageError(f"Ray did not start ({address or 'local'}): {error}") from error
+    logger.debug("Ray is up: %s", address or f"local, {num_cpus} CPUs")
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def prepare_environment() -> None:
+    """Set what Ray reads as it is imported: quietness, and who may connect. Call before the first `import ray`."""
+    os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
+    if not os.environ.get("RAY_ADDRESS"):
+        _ensure_token()
+
+
+def _ensure_token() -> None:
+    """Set a token for this process's own Ray, readable by its owner alone, unless the environment already says one.
+
+    A local Ray would otherwise write ~/.ray/auth_token by itself, and processes started before and after disagree.
+    """
+    if "RAY_AUTH_MODE" in os.environ:
+        return
+    if "ray" in sys.modules:  # Ray read its environment as it was imported: a token set now would not be known to it
+        os.environ["RAY_AUTH_MODE"] = "disabled"
+        return
+    directory = Path(tempfile.mkdtemp(prefix="matgen-ray-"))  # mkdtemp makes it 0700
+    path = directory / "token"
+    path.touch(mode=0o600)
+    path.write_text(secrets.token_hex(32))
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
+    owner = os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == owner:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    atexit.register(remove)
