@@ -1,0 +1,271 @@
+"""Make matgen/crystal/data/symmetry_tables.npz: operations, Wyckoff positions and site symmetries of all 230 groups.
+
+Only two things are taken from other programs: the operations of the standard setting (moyopy; unique axis b cell choice
+1, origin choice 2, hexagonal axes) and, per Wyckoff letter, its multiplicity and first coordinate triplet (pyxtal, after
+International Tables A). Everything else is computed here: the stabiliser of each position, all of its images with their
+stabilisers, projectors and offsets, cosets, and the site-symmetry code of each image. The result is exact (integers over
+a common denominator, checked).
+
+Run: python scripts/make_symmetry_tables.py            (needs the `tables` extra; about a minute)
+"""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from moyopy import Setting, operations_from_number
+from pyxtal.symmetry import Group
+
+OUTPUT = Path(__file__).resolve().parents[1] / "matgen" / "crystal" / "data" / "symmetry_tables.npz"
+DENOMINATOR = 24  # of translations
+PROJECTOR_DENOMINATOR = 6
+OFFSET_DENOMINATOR = 144
+AXES = np.array(
+    [
+        [1, 0, 0], [0, 1, 0], [0, 0, 1],
+        [1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1],
+        [1, -1, 0], [1, 1, 0], [0, 1, -1], [0, 1, 1], [-1, 0, 1], [1, 0, 1],
+        [1, 2, 0], [2, 1, 0],
+    ]
+)  # fmt: skip
+GENERIC = np.array([0.1237458, 0.2711828, 0.3814159])
+
+
+def axis_index(vector: np.ndarray) -> int:
+    """Index of a lattice direction among the 15 axes, -1 where it is none of them."""
+    same = (vector == AXES).all(1) | (-vector == AXES).all(1)
+    return int(np.flatnonzero(same)[0]) if same.any() else -1
+
+
+def operation_axis(rotation: np.ndarray) -> tuple[int, int]:
+    """(axis, kind) of a rotation; kind is its order, negative for an improper one; axis -1 for 1 and -1."""
+    sign = round(float(np.linalg.det(rotation)))
+    proper = sign * rotation
+    order = {3: 1, 2: 6, 1: 4, 0: 3, -1: 2}[int(np.trace(proper))]
+    if order == 1:
+        return -1, sign
+    for index, axis in enumerate(AXES):
+        if (proper @ axis == axis).all():
+            return index, sign * order
+    raise AssertionError(f"no axis for {rotation.tolist()}")
+
+
+def axis_class(kinds: set[int], inversion: bool) -> int:
+    """Class 0..12 of one axis: 1 -1 2 m 3 2/m 4 -4 -3 6 -6 4/m 6/m."""
+    if inversion:
+        table = {6: 12, 4: 11, 3: 8, 2: 5}
+        # a threefold axis with a mirror and inversion is 6/m, whose order-6 rotation is always present
+        return next((table[k] for k in (6, 4, 3, 2) if k in kinds), 1)
+    for kind, number in ((6, 9), (-6, 10), (4, 6), (-4, 7), (3, 4), (-2, 3), (2, 2)):
+        if kind in kinds:
+            return number
+    return 0
+
+
+def site_symmetry_code(rotations: np.ndarray) -> tuple[int, ...]:
+    """Code of a stabiliser: for each of the 15 axes the class of all operations about it."""
+    kinds: list[set[int]] = [set() for _ in AXES]
+    inversion = False
+    for rotation in rotations:
+        axis, kind = operation_axis(rotation)
+        if axis >= 0:
+            kinds[axis].add(kind)
+        inversion |= axis < 0 and kind == -1
+    return tuple(axis_class(kind, inversion) for kind in kinds)
+
+
+def exact(values: np.ndarray, denominator: int) -> np.ndarray:
+    """Integers over a denominator; fails where a value is not such a fraction."""
+    scaled = np.asarray(values) * denominator
+    whole = np.rint(scaled)
+    assert np.abs(scaled - whole).max(initial=0) < 1e-6, scaled
+    return whole.astype(np.int64)
+
+
+class ProjectorTable:
+    """Distinct stabiliser projectors, each with a reduced basis of the translations seen across it, (1 - P) Z^3."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple, int] = {}
+        self.projectors: list[np.ndarray] = []
+        self.bases: list[np.ndarray] = []
+        self.duals: list[np.ndarray] = []
+
+    def index(self, projector: np.ndarray, hexagonal: bool) -> int:
+        whole = exact(projector, PROJECTOR_DENOMINATOR)
+        key = (*whole.ravel().tolist(), hexagonal)
+        if key not in self.rows:
+            basis = self._basis(whole / PROJECTOR_DENOMINATOR, hexagonal)
+            self.rows[key] = len(self.projectors)
+            self.projectors.append(whole)
+            self.bases.append(exact(basis, PROJECTOR_DENOMINATOR))
+            self.duals.append(np.linalg.pinv(basis))
+        return self.rows[key]
+
+    @staticmethod
+    def _basis(projector: np.ndarray, hexagonal: bool) -> np.ndarray:
+        """[3, 3] columns: a shortest basis of (1 - P) Z^3 in the group's reference metric, zero-padded."""
+        metric = np.array([[1, -0.5, 0], [-0.5, 1, 0], [0, 0, 1]]) if hexagonal else np.eye(3)
+        across = np.eye(3) - projector
+        rank = round(float(np.trace(across)))
+        vectors = np.array(list(itertools.product((-2, -1, 0, 1, 2), repeat=3))) @ across.T
+        vectors = np.unique(np.round(vectors * PROJECTOR_DENOMINATOR), axis=0) / PROJECTOR_DENOMINATOR
+        norm = np.einsum("ni,ij,nj->n", vectors, metric, vectors)
+        chosen: list[np.ndarray] = []
+        for vector in vectors[np.lexsort((*(-vectors.T), norm.round(9)))]:
+            if np.linalg.matrix_rank(np.array([*chosen, vector]), tol=1e-6) > len(chosen):
+                chosen.append(vector)
+        assert len(chosen) == rank
+        basis = np.zeros((3, 3))
+        basis[:, :rank] = np.array(chosen).reshape(rank, 3).T
+        coefficients = np.linalg.pinv(basis) @ across
+        assert np.allclose(coefficients, np.rint(coefficients)), "not a basis of (1 - P) Z^3"
+        return basis
+
+    def reduce(self, index: int, offset: np.ndarray) -> np.ndarray:
+        """The canonical offset of a subspace among its copies by lattice translations, over OFFSET_DENOMINATOR."""
+        basis = self.bases[index] / PROJECTOR_DENOMINATOR
+        coefficients = np.round(self.duals[index] @ offset, 9)
+        return exact(basis @ (coefficients - np.floor(coefficients)), OFFSET_DENOMINATOR)
+
+
+def stabiliser(rotations: np.ndarray, translations: np.ndarray, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the operations that fix a point modulo the lattice, and their translations (24ths) with the lattice's."""
+    moved = rotations @ point + translations / DENOMINATOR - point
+    fixed = np.flatnonzero(np.abs(moved - np.rint(moved)).max(1) < 1e-6)
+    shift = np.rint(moved[fixed]).astype(int)
+    return fixed, translations[fixed] - DENOMINATOR * shift
+
+
+def wyckoff_rows(
+    G: int, rotations: np.ndarray, translations: np.ndarray, table: ProjectorTable
+) -> list[dict[str, Any]]:
+    """All positions of one group, letter a first, each with its members (images)."""
+    hexagonal = 143 <= G <= 194
+    positions = []
+    for position in reversed(Group(G).Wyckoff_positions):
+        affine = position.ops[0].affine_matrix
+        R, t = exact(affine[:3, :3], 1), exact(affine[:3, 3], DENOMINATOR)
+        point = R @ GENERIC + t / DENOMINATOR
+        fixed, fixed_translations = stabiliser(rotations, translations, point)
+        assert len(fixed) * position.multiplicity == len(rotations), (G, position.letter)
+        P = rotations[fixed].mean(0)
+        tau = fixed_translations.mean(0) / DENOMINATOR
+        assert np.allclose(P @ R, R) and np.allclose((np.eye(3) - P) @ (t / DENOMINATOR), tau), (G, position.letter)
+        images = (rotations @ point + translations / DENOMINATOR) % 1.0
+        _, first = np.unique(np.round(images, 7) % 1.0, axis=0, return_index=True)
+        assert len(first) == position.multiplicity
+        members, image_member = member_rows(rotations, translations, fixed, P, tau, table, hexagonal)
+        coset = np.sort(first)
+        positions.append(
+            {
+                "letter": position.letter, "multiplicity": position.multiplicity, "rotation": R, "translation": t,
+                "freedom": round(float(np.trace(P))), "coset": coset, "coset_member": image_member[coset],
+                "members": members,
+            }
+        )  # fmt: skip
+    return positions
+
+
+def member_rows(
+    rotations: np.ndarray,
+    translations: np.ndarray,
+    fixed: np.ndarray,
+    P: np.ndarray,
+    tau: np.ndarray,
+    table: ProjectorTable,
+    hexagonal: bool,
+) -> tuple[list[dict[str, Any]], np.ndarray]:
+    """Distinct images of the subspace (P, tau), each with the operation that first makes it; and each operation's image."""
+    found: dict[tuple, dict[str, Any]] = {}
+    number: dict[tuple, int] = {}
+    images: list[int] = []
+    for operation, (W, w) in enumerate(zip(rotations, translations / DENOMINATOR, strict=True)):
+        inverse = np.rint(np.linalg.inv(W)).astype(int)
+        projector = W @ P @ inverse
+        index = table.index(projector, hexagonal)
+        offset = table.reduce(index, (np.eye(3) - projector) @ (W @ tau + w))
+        key = (index, *offset.tolist())
+        if key not in found:
+            number[key] = len(found)
+            code = site_symmetry_code(W @ rotations[fixed] @ inverse)
+            found[key] = {"projector": index, "offset": offset, "from_first": operation, "code": code}
+        images.append(number[key])
+    return list(found.values()), np.array(images)
+
+
+def inverse_indices(rotations: np.ndarray, translations: np.ndarray) -> list[int]:
+    """Index of each operation's inverse modulo lattice translations."""
+    pairs = list(zip(rotations, translations, strict=True))
+    key = {(*W.ravel().tolist(), *(w % DENOMINATOR).tolist()): i for i, (W, w) in enumerate(pairs)}
+    result = []
+    for W, w in pairs:
+        V = np.rint(np.linalg.inv(W)).astype(int)
+        result.append(key[(*V.ravel().tolist(), *(-V @ w % DENOMINATOR).tolist())])
+    return result
+
+
+def axis_permutations(rotations: np.ndarray) -> list[list[int]]:
+    """For each rotation the image of each axis; axes that no operation of the group has stay where they are."""
+    own = {operation_axis(W)[0] for W in rotations} - {-1}
+    rows = [[axis_index(W @ axis) if u in own else u for u, axis in enumerate(AXES)] for W in rotations]
+    assert all(sorted(row) == list(range(len(AXES))) for row in rows)
+    return rows
+
+
+def build() -> dict[str, np.ndarray]:
+    """All arrays of the data file; ragged ones are flat with offsets, index 0 of group offsets is an empty group 0."""
+    table = ProjectorTable()
+    columns: dict[str, list[Any]] = {name: [] for name in (
+        "op_rotation", "op_translation", "op_inverse", "op_axis_permutation",
+        "wp_letter", "wp_multiplicity", "wp_freedom", "wp_rotation", "wp_translation", "wp_coset", "wp_coset_member",
+        "member_projector", "member_offset", "member_from_first", "member_code",
+    )}  # fmt: skip
+    offsets: dict[str, list[int]] = {"group_op": [0, 0], "group_wp": [0, 0], "wp_member": [0], "wp_coset": [0]}
+    for G in range(1, 231):
+        operations = operations_from_number(G, setting=Setting.standard())
+        rotations = np.array(operations.rotations, dtype=int)
+        translations = exact(np.array(operations.translations), DENOMINATOR) % DENOMINATOR
+        assert (rotations[0] == np.eye(3)).all() and not translations[0].any()
+        columns["op_rotation"] += rotations.tolist()
+        columns["op_translation"] += translations.tolist()
+        columns["op_inverse"] += inverse_indices(rotations, translations)
+        columns["op_axis_permutation"] += axis_permutations(rotations)
+        offsets["group_op"].append(len(columns["op_rotation"]))
+        for row in wyckoff_rows(G, rotations, translations, table):
+            for name in ("letter", "multiplicity", "freedom", "rotation", "translation"):
+                value = row[name]
+                columns[f"wp_{name}"].append(ord(value) if name == "letter" else value)
+            columns["wp_coset"] += row["coset"].tolist()
+            columns["wp_coset_member"] += row["coset_member"].tolist()
+            offsets["wp_coset"].append(len(columns["wp_coset"]))
+            for member in row["members"]:
+                for name, value in member.items():
+                    columns[f"member_{name}"].append(value)
+            offsets["wp_member"].append(len(columns["member_code"]))
+        offsets["group_wp"].append(len(columns["wp_letter"]))
+    return arrays(columns, offsets, table)
+
+
+def arrays(
+    columns: dict[str, list[Any]], offsets: dict[str, list[int]], table: ProjectorTable
+) -> dict[str, np.ndarray]:
+    """Columns as the smallest integer arrays, codes and projectors as indices into their distinct values."""
+    codes, code_index = np.unique(np.array(columns.pop("member_code")), axis=0, return_inverse=True)
+    result = {name: np.array(values) for name, values in columns.items()}
+    result |= {f"{name}_offset": np.array(values) for name, values in offsets.items()}
+    result |= {"code": codes, "member_code": code_index.ravel(), "axes": AXES}
+    result |= {"projector": np.array(table.projectors), "projector_basis": np.array(table.bases)}
+    for name, values in result.items():
+        result[name] = values.astype(np.result_type(np.min_scalar_type(values.min()), np.min_scalar_type(values.max())))
+    return result
+
+
+if __name__ == "__main__":
+    data = build()
+    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(OUTPUT, **data)
+    print(f"{OUTPUT.name}: {OUTPUT.stat().st_size / 1024:.0f} kB")
+    for name, values in data.items():
+        print(f"  {name:24s} {values.dtype!s:6s} {values.shape}")
