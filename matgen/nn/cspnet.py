@@ -1,12 +1,12 @@
 """The denoiser: a message-passing network over all ordered pairs of an asymmetric unit's representatives."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from matgen.geometry.orbit_distances import (
     Operations,
@@ -48,7 +48,7 @@ class CSPNetConfig:
     axis_dim: int = 8
     layer_norm: bool = True
     time_modulation: bool = True
-    orbit_distances: OrbitDistanceConfig | None = OrbitDistanceConfig()
+    orbit_distances: OrbitDistanceConfig | None = field(default_factory=OrbitDistanceConfig)
     operation_readout: bool = True
     form: Literal["fast", "plain"] = "fast"
 
@@ -161,8 +161,8 @@ class NodeLayer(nn.Module):
             scale, shift = self.modulation(condition)[:, None].chunk(2, dim=-1)
             normed = normed * (1 + scale) + shift
         received = self.edge(normed, pairs)
-        update = F.silu(self.first(torch.cat([normed, received], dim=-1)))
-        return nodes + F.silu(self.second(update))
+        update = functional.silu(self.first(torch.cat([normed, received], dim=-1)))
+        return nodes + functional.silu(self.second(update))
 
 
 class CSPNet(nn.Module):
@@ -230,7 +230,7 @@ class CSPNet(nn.Module):
         images, one_hot = None, None
         if config.orbit_distances is not None or config.operation_readout:
             images = self_images(noisy.frac_coords, noisy.lattice, noisy.operations)
-            one_hot = F.one_hot(noisy.operations.rotation_index.long(), NUM_ROTATIONS).to(sine.dtype)
+            one_hot = functional.one_hot(noisy.operations.rotation_index.long(), NUM_ROTATIONS).to(sine.dtype)
         if config.orbit_distances is not None and images is not None and one_hot is not None:
             copies = pair_features(noisy.frac_coords, noisy.lattice, noisy.operations, config.orbit_distances)
             widths = torch.stack([torch.full_like(reach, 0.3), reach], dim=-1)

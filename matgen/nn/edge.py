@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class EdgeLayer(nn.Module):
     def forward(self, nodes: Float[Tensor, "B M D"], pairs: PairInputs) -> Float[Tensor, "B M D"]:
         """Mean message that every node receives."""
         before = self._plain(nodes, pairs) if self.form == "plain" else self._factorised(nodes, pairs)
-        messages = F.silu(self.second(F.silu(before)))
+        messages = functional.silu(self.second(functional.silu(before)))
         return _mean_over_neighbours(messages, pairs.mask)
 
     def _plain(self, nodes: Float[Tensor, "B M D"], pairs: PairInputs) -> Float[Tensor, "B M M D"]:
@@ -64,13 +64,13 @@ class EdgeLayer(nn.Module):
             pairs.lattice_k[:, None, None].expand(-1, orbits, orbits, -1),
             pairs.features,
         ]
-        return F.linear(torch.cat(inputs, dim=-1), weight, self.bias)
+        return functional.linear(torch.cat(inputs, dim=-1), weight, self.bias)
 
     def _factorised(self, nodes: Float[Tensor, "B M D"], pairs: PairInputs) -> Float[Tensor, "B M M D"]:
-        receiver, sender = F.linear(nodes, self.nodes).chunk(2, dim=-1)
-        crystal = F.linear(pairs.lattice_k, self.lattice, self.bias)
+        receiver, sender = functional.linear(nodes, self.nodes).chunk(2, dim=-1)
+        crystal = functional.linear(pairs.lattice_k, self.lattice, self.bias)
         outer = (receiver + crystal[:, None])[:, :, None] + sender[:, None]
-        return F.linear(pairs.features, self.pair) + outer
+        return functional.linear(pairs.features, self.pair) + outer
 
 
 def _mean_over_neighbours(messages: Float[Tensor, "B M M D"], mask: Bool[Tensor, "B M"]) -> Float[Tensor, "B M D"]:
