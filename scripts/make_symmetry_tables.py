@@ -1,10 +1,10 @@
 """Make matgen/crystal/data/symmetry_tables.npz: operations, Wyckoff positions and site symmetries of all 230 groups.
 
-Only two things are taken from other programs: the operations of the standard setting (moyopy; unique axis b cell choice
-1, origin choice 2, hexagonal axes) and, per Wyckoff letter, its multiplicity and first coordinate triplet (pyxtal, after
-International Tables A). Everything else is computed here: the stabiliser of each position, all of its images with their
-stabilisers, projectors and offsets, cosets, and the site-symmetry code of each image. The result is exact (integers over
-a common denominator, checked).
+Only two things are taken from other programs: the operations of the standard setting (moyopy; unique axis b, cell
+choice 1; origin choice 2; hexagonal axes), and for each Wyckoff letter its multiplicity and first coordinate triplet (pyxtal,
+after International Tables A). Everything else is computed here: the stabiliser of each position, all of its images with
+their stabilisers, projectors and offsets, cosets, and the site-symmetry code of each image. The result is exact:
+integers over a common denominator.
 
 Run: python scripts/make_symmetry_tables.py            (needs the `tables` extra; about a minute)
 """
@@ -131,7 +131,7 @@ class ProjectorTable:
 
 
 def stabiliser(rotations: np.ndarray, translations: np.ndarray, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the operations that fix a point modulo the lattice, and their translations (24ths) with the lattice's."""
+    """Operations (indices) that fix a point modulo the lattice; their translations (24ths) with the lattice's part."""
     moved = rotations @ point + translations / DENOMINATOR - point
     fixed = np.flatnonzero(np.abs(moved - np.rint(moved)).max(1) < 1e-6)
     shift = np.rint(moved[fixed]).astype(int)
@@ -177,7 +177,7 @@ def member_rows(
     table: ProjectorTable,
     hexagonal: bool,
 ) -> tuple[list[dict[str, Any]], np.ndarray]:
-    """Distinct images of the subspace (P, tau), each with the operation that first makes it; and each operation's image."""
+    """Distinct images of the subspace (P, tau) with the operation that first makes each; image of each operation."""
     found: dict[tuple, dict[str, Any]] = {}
     number: dict[tuple, int] = {}
     images: list[int] = []
@@ -258,7 +258,9 @@ def arrays(
     result |= {"code": codes, "member_code": code_index.ravel(), "axes": AXES}
     result |= {"projector": np.array(table.projectors), "projector_basis": np.array(table.bases)}
     for name, values in result.items():
-        result[name] = values.astype(np.result_type(np.min_scalar_type(values.min()), np.min_scalar_type(values.max())))
+        result[name] = values.astype(
+            np.promote_types(np.min_scalar_type(values.min()), np.min_scalar_type(-values.max() - 1))
+        )
     return result
 
 

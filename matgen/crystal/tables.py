@@ -125,7 +125,7 @@ def load_tables() -> Tables:
         member_offset=data["member_offset"] / 144.0,
         member_from_first=data["member_from_first"].astype(np.int64),
         member_code=code_index,
-        code=data["code"],
+        code=data["code"].astype(np.int8),
         projector=data["projector"] / 6.0,
         across_basis=basis,
         across_dual=np.linalg.pinv(basis),
@@ -156,6 +156,7 @@ def symmetry_tables() -> dict[str, np.ndarray]:
     result = {
         "lattice_mask": mask,
         "lattice_fixed": fixed,
+        "axes": np.array(SITE_SYMMETRY_AXES, dtype=np.int8),
         "operations_rotation": np.zeros((231, 192, 3, 3), dtype=np.int8),
         "operations_translation": np.zeros((231, 192, 3), dtype=np.float32),
         "num_operations": np.diff(tables.group_op).astype(np.int16),

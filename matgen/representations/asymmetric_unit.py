@@ -48,7 +48,7 @@ class AsymmetricUnit:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeConfig:
-    """symprec, fallback_symprecs, min_distance (shorter is a clash): Å. max_atoms: of the given cell. None: no limit."""
+    """symprec, fallback_symprecs, min_distance (shorter is a clash): Å. max_atoms: given cell; None: no limit."""
 
     symprec: float = 0.1
     fallback_symprecs: tuple[float, ...] = (0.03, 0.01, 1e-3, 1e-4)
