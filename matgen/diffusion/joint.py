@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -59,6 +59,7 @@ class Corrupted:
     coord_score: Float[Tensor, "B M 3"]  # score / sqrt(lambda_t)
 
 
+@runtime_checkable
 class Prediction(Protocol):
     """What a denoiser says of the state at t. Impossible classes have the logit -inf; a certain one all others so."""
 

@@ -118,7 +118,7 @@ def wrap(x: Float[Tensor, "*D"]) -> Float[Tensor, "*D"]:
     return torch.where(x < 1, x, torch.zeros_like(x))
 
 
-def score(displacement: Float[Tensor, "*D"], sigma: Float[Tensor, "*D"]) -> Float[Tensor, "*D"]:
+def score(displacement: Float[Tensor, "*#D"], sigma: Float[Tensor, "*#D"]) -> Float[Tensor, "..."]:
     """grad log p of the wrapped normal distribution with mean 0.
 
     Args:
@@ -134,7 +134,7 @@ def score(displacement: Float[Tensor, "*D"], sigma: Float[Tensor, "*D"]) -> Floa
     return torch.where(sigma < _CROSSOVER, _score_by_images(y, small), _score_by_harmonics(y, large))
 
 
-def log_density(displacement: Float[Tensor, "*D"], sigma: Float[Tensor, "*D"]) -> Float[Tensor, "*D"]:
+def log_density(displacement: Float[Tensor, "*#D"], sigma: Float[Tensor, "*#D"]) -> Float[Tensor, "..."]:
     """log p of the wrapped normal distribution with mean 0; arguments as in `score`."""
     y = displacement.double() - displacement.double().round()
     sigma = sigma.double()
@@ -180,7 +180,7 @@ def _score_by_images(y: Tensor, sigma: Tensor) -> Tensor:
     return -(y + (i * ratios).sum(-1) / ratios.sum(-1)) / sigma**2
 
 
-def _harmonics(y: Tensor, sigma: Tensor) -> tuple[Float[Tensor, "*D N"], Float[Tensor, "*D N"]]:
+def _harmonics(y: Tensor, sigma: Tensor) -> tuple[Float[Tensor, "... N"], Float[Tensor, "... N"]]:
     n = torch.arange(1, _NUM_HARMONICS + 1, dtype=y.dtype, device=y.device)
     return (-2 * (torch.pi * n * sigma[..., None]) ** 2).exp(), 2 * torch.pi * n * y[..., None]
 
