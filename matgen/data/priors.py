@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from matgen.data.freedom import axis_permutations, normalizers, polar_masks
@@ -111,7 +111,7 @@ class Priors:
 
     def save(self, path: Path | str) -> None:
         """Write one safetensors file."""
-        save_file({name: tensor.cpu().contiguous() for name, tensor in self.tensors().items()}, str(path))
+        Path(path).write_bytes(save({name: tensor.cpu().contiguous() for name, tensor in self.tensors().items()}))
 
     @classmethod
     def load(cls, path: Path | str) -> "Priors":

@@ -1,0 +1,285 @@
+"""Checkpoints: directories of safetensors and JSON, written aside and renamed; nothing in them is ever unpickled.
+
+`step-00001000/` holds weights.safetensors (averaged), model.safetensors (raw), optimizer.safetensors,
+priors.safetensors, config.json and state.json; the links `last` and `best` beside it say which directories count, all
+others are removed.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from matgen.data.priors import Priors
+from matgen.errors import CheckpointError
+from matgen.training.state import TrainState, optimizer_tensors, set_optimizer_tensors
+
+WEIGHTS, RAW, OPTIMIZER, PRIORS = (f"{name}.safetensors" for name in ("weights", "model", "optimizer", "priors"))
+CONFIG, STATE, CARD = "config.json", "state.json", "MODEL_CARD.md"
+FORMAT = 1
+
+
+def save_checkpoint(folder: Path, state: TrainState, priors: Priors, config: dict[str, Any], best: bool) -> Path:
+    """Write the state of a run and make it the last one.
+
+    Args:
+        folder: holds the checkpoints of one run; made if absent.
+        state: what to save.
+        priors: of the training set.
+        config: JSON values; `config["model"]` is the model's configuration.
+        best: whether it is also the best one so far.
+
+    Returns:
+        The new directory.
+
+    Raises:
+        CheckpointError: if it cannot be written (a full disk); what was there before stays intact.
+    """
+    final = folder / f"step-{state.step:08d}"
+    aside = folder / f".{final.name}.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        _save_tensors(aside / WEIGHTS, state.ema.weights | _buffers(state.model))
+        _save_tensors(aside / RAW, dict(state.model.named_parameters()) | _buffers(state.model))
+        _save_tensors(aside / OPTIMIZER, optimizer_tensors(state))
+        priors.save(aside / PRIORS)
+        (aside / CONFIG).write_text(json.dumps({"format": FORMAT, **config}, indent=1))
+        (aside / STATE).write_text(json.dumps(state.counters(), indent=1))
+        _sync(aside)
+        shutil.rmtree(final, ignore_errors=True)
+        aside.rename(final)
+        _link(folder, "last", final.name)
+        if best:
+            _link(folder, "best", final.name)
+        _sync_one(folder)
+        _prune(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise CheckpointError(f"{final}: cannot be written ({error})") from error
+    return final
+
+
+def find_checkpoint(path: Path | str) -> Path:
+    """Return the checkpoint directory that a user's path means.
+
+    Args:
+        path: a checkpoint, or a folder of checkpoints (its best, else its last), or a run that has `checkpoints/`.
+
+    Returns:
+        A directory with a config.json.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
+    base = Path(path)
+    for candidate in (base, base / "best", base / "last", base / "checkpoints/best", base / "checkpoints/last"):
+        if (candidate / CONFIG).is_file():
+            return candidate
+    raise CheckpointError(f"{path}: no checkpoint here (no {CONFIG}, best/, last/ or checkpoints/)")
+
+
+def restore(path: Path, state: TrainState, config: dict[str, Any]) -> None:
+    """Load a training checkpoint into a state made with the same configuration.
+
+    Args:
+        path: checkpoint directory.
+        state: freshly made; its model, optimiser, average and counters are replaced.
+        config: of the present run; `config["model"]` must be the checkpoint's.
+
+    Raises:
+        CheckpointError: if a file is missing or corrupt, or it belongs to another model.
+    """
+    saved = read_config(path)
+    if saved.get("model") != json.loads(json.dumps(config.get("model"))):
+        raise CheckpointError(
+            f"{path}: belongs to another model: {_difference(saved.get('model'), config.get('model'))}"
+        )
+    load_weights(state.model, path / RAW)
+    averages = _load_tensors(path / WEIGHTS)
+    missing = sorted(set(state.ema.weights) - set(averages))
+    if missing:
+        raise CheckpointError(f"{path / WEIGHTS}: tensor {missing[0]} is missing")
+    for name, weight in state.ema.weights.items():
+        weight.copy_(averages[name])
+    try:
+        set_optimizer_tensors(state, _load_tensors(path / OPTIMIZER))
+        state.set_counters(_load_json(path / STATE))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: optimizer or state does not belong to this model ({error!r})") from error
+
+
+def load_model(path: Path | str, build: Callable[[dict[str, Any], Priors], nn.Module], raw: bool = False) -> nn.Module:
+    """Make a model from a checkpoint, published or not.
+
+    Args:
+        path: see `find_checkpoint`.
+        build: makes the model from its configuration (JSON values) and priors.
+        raw: take the raw weights instead of the averaged ones.
+
+    Returns:
+        The model in evaluation mode, float32, on the CPU.
+
+    Raises:
+        CheckpointError: if a file is missing or corrupt, or tensors do not fit the configuration.
+    """
+    directory = find_checkpoint(path)
+    model = build(read_config(directory)["model"], Priors.load(directory / PRIORS))
+    load_weights(model, directory / (RAW if raw else WEIGHTS))
+    return model.eval()
+
+
+def read_config(path: Path | str) -> dict[str, Any]:
+    """Return the config.json of a checkpoint directory; raises CheckpointError if it is unreadable or too new."""
+    config = _load_json(Path(path) / CONFIG)
+    if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
+        raise CheckpointError(f"{path}: {CONFIG} has no model configuration")
+    if config.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: checkpoint format {config.get('format')!r}, this version reads {FORMAT}")
+    return config
+
+
+def load_weights(model: nn.Module, file: Path) -> None:
+    """Copy a safetensors file into a model whose parameters and buffers it must name, all of them, in their shapes."""
+    tensors = _load_tensors(file)
+    wanted = dict(model.named_parameters()) | _buffers(model)
+    if set(tensors) != set(wanted):
+        missing, unknown = sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted))
+        raise CheckpointError(f"{file}: tensors missing {missing[:3]}, unknown {unknown[:3]}")
+    for name, tensor in tensors.items():
+        if tensor.shape != wanted[name].shape:
+            shapes = f"{tuple(tensor.shape)}, the model needs {tuple(wanted[name].shape)}"
+            raise CheckpointError(f"{file}: {name} has shape {shapes}")
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            wanted[name].copy_(tensor)
+
+
+def content_hash(path: Path | str) -> str:
+    """Return a SHA-256 of what determines samples: averaged weights, priors, and the model's configuration."""
+    directory = find_checkpoint(path)
+    digest = hashlib.sha256(json.dumps(read_config(directory)["model"], sort_keys=True).encode())
+    for name in (WEIGHTS, PRIORS):
+        try:
+            with (directory / name).open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise CheckpointError(f"{directory / name}: {error.strerror}") from error
+    return digest.hexdigest()
+
+
+def publish(path: Path | str, out: Path | str, card: str, half: bool = True) -> Path:
+    """Write the small form that is shipped: averaged weights, priors, configuration and model card.
+
+    Args:
+        path: see `find_checkpoint`.
+        out: new directory.
+        card: text of MODEL_CARD.md.
+        half: store weights as float16 (models are float32 once loaded).
+
+    Returns:
+        The directory.
+
+    Raises:
+        CheckpointError: if the source is unreadable, a weight does not fit into float16, or out cannot be written.
+    """
+    source, target = find_checkpoint(path), Path(out)
+    weights = _load_tensors(source / WEIGHTS)
+    if half:
+        weights = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+        unfit = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
+        if unfit:
+            raise CheckpointError(f"{source / WEIGHTS}: {unfit[0]} does not fit into float16")
+    aside = target.with_name(f".{target.name}.partial")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        _save_tensors(aside / WEIGHTS, weights)
+        Priors.load(source / PRIORS).save(aside / PRIORS)
+        (aside / CONFIG).write_text(json.dumps(read_config(source), indent=1))
+        (aside / CARD).write_text(card)
+        _sync(aside)
+        shutil.rmtree(target, ignore_errors=True)
+        aside.rename(target)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise CheckpointError(f"{target}: cannot be written ({error})") from error
+    return target
+
+
+def repair_best(folder: Path, step: int | None) -> None:
+    """Point `best` to the directory of that step, if a crash came between the two links of one save."""
+    name = f"step-{step or 0:08d}"
+    if step is not None and (folder / name).is_dir() and (folder / "best").resolve() != (folder / name).resolve():
+        _link(folder, "best", name)
+
+
+def _buffers(model: nn.Module) -> dict[str, Tensor]:
+    persistent = model.state_dict(keep_vars=True)
+    return {name: tensor for name, tensor in model.named_buffers() if name in persistent}
+
+
+def _save_tensors(file: Path, tensors: dict[str, Tensor]) -> None:
+    # written here rather than by safetensors, which makes files that only their owner may read
+    file.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+
+
+def _load_tensors(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(str(file))
+    except (OSError, SafetensorError) as error:
+        reason = "is missing" if not file.exists() else f"is corrupt ({error})"
+        raise CheckpointError(f"{file}: {reason}") from error
+
+
+def _load_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        reason = "is missing" if not file.exists() else f"is not JSON ({error})"
+        raise CheckpointError(f"{file}: {reason}") from error
+
+
+def _difference(saved: Any, present: Any) -> str:
+    if isinstance(saved, dict) and isinstance(present, dict):
+        for key in sorted(set(saved) | set(present)):
+            if saved.get(key) != present.get(key):
+                return f"{key}: {_difference(saved.get(key), present.get(key))}"
+    return f"{saved!r} there, {present!r} here"
+
+
+def _link(folder: Path, name: str, target: str) -> None:
+    aside = folder / f".{name}.partial"
+    aside.unlink(missing_ok=True)
+    aside.symlink_to(target)
+    aside.replace(folder / name)
+
+
+def _prune(folder: Path) -> None:
+    kept = {(folder / name).resolve() for name in ("last", "best")}
+    for directory in [*folder.glob("step-*"), *folder.glob(".step-*.partial")]:
+        if directory.resolve() not in kept:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _sync(directory: Path) -> None:
+    for file in directory.iterdir():
+        _sync_one(file)
+    _sync_one(directory)
+
+
+def _sync_one(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
