@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from matgen.data.batch import Batch
@@ -213,7 +213,7 @@ class SymmCD(nn.Module):
         self, predicted: Prediction, corrupted: Corrupted, x_0: Fields, batch: Batch, context: Context
     ) -> Losses:
         mask, noisy = batch.mask, corrupted.x_t
-        fields: list[Float[Tensor, "B"]] = [
+        fields = [
             lattice_loss(predicted.lattice_eps, corrupted.lattice_eps, context.lattice_mask),
             coord_loss(predicted.coord_score, corrupted.coord_score, mask),
             class_loss(predicted.species_logits, x_0.species_index, self._hidden_species(noisy), mask),

@@ -45,9 +45,12 @@ class Losses:
 def combine(fields: list[Float[Tensor, "B"]], weights: LossWeights) -> Losses:
     """Weighted total and means of the fields' values per crystal, in the order of `LossWeights`."""
     factors = (weights.lattice, weights.coords, weights.species, weights.site_symmetry)
-    total = sum((factor * values for factor, values in zip(factors, fields, strict=True)), torch.zeros_like(fields[0]))
-    rows = torch.stack([total, *fields], dim=1)
-    return Losses(*rows.mean(0).unbind(), per_crystal=rows.detach())
+    weighted = sum(
+        (factor * values for factor, values in zip(factors, fields, strict=True)), torch.zeros_like(fields[0])
+    )
+    rows = torch.stack([weighted, *fields], dim=1)
+    total, lattice, coords, species, site_symmetry = rows.mean(0).unbind()
+    return Losses(total, lattice, coords, species, site_symmetry, per_crystal=rows.detach())
 
 
 def lattice_loss(

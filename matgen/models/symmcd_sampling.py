@@ -1,6 +1,5 @@
-"""What to sample, under which constraints, and how constraints enter the reverse process: as logits of the clean data."""
+"""What to sample, under which constraints, and how constraints enter the reverse process: as logits of clean data."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
@@ -8,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from matgen.data.priors import NUM_AXES, Priors
+from matgen.data.priors import NUM_AXES
 from matgen.diffusion.categorical import one_hot, sample_categorical
 from matgen.diffusion.joint import Fields, Stream
 from matgen.diffusion.noise import CounterNoise
@@ -22,9 +21,6 @@ class ModelStream(IntEnum):
 
     CODES = Stream.MODEL
     REVEAL = Stream.MODEL + 1
-    SPACE_GROUP = Stream.MODEL + 2
-    NUM_ORBITS = Stream.MODEL + 3
-    REQUIRED = Stream.MODEL + 4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,84 +102,6 @@ class SampleBatch:
     frac_coords: Float[Tensor, "B M 3"]
     species_index: Int[Tensor, "B M"]
     site_symmetry: Int[Tensor, "B M 15"]
-
-
-def draw_requests(
-    priors: Priors,
-    seeds: Int[Tensor, "B"],
-    *,
-    temperature: float = 1.0,
-    space_groups: Sequence[int] | None = None,
-    num_orbits: int | None = None,
-) -> SampleRequest:
-    """Draw the space group and the number of orbits of each row from the training statistics.
-
-    Args:
-        priors: training statistics, on the CPU.
-        seeds: int64, one per row; a row depends on nothing else.
-        temperature: of the space groups: 1 is the training distribution, larger is flatter.
-        space_groups: draw among these only; groups that training never saw count as the rarest that it did see.
-        num_orbits: instead of drawing it.
-
-    Raises:
-        ValueError: no row, an unknown space group, a temperature or a number of orbits that is not positive.
-    """
-    if len(seeds) == 0:
-        raise ValueError("no row to sample")
-    if temperature <= 0:
-        raise ValueError(f"the temperature must be above 0, not {temperature}")
-    if num_orbits is not None and num_orbits < 1:
-        raise ValueError(f"a crystal cannot have {num_orbits} orbits")
-    probs = priors.space_group_prob.double()
-    if space_groups is not None:
-        probs = _restricted(probs, space_groups)
-    noise = CounterNoise(seeds)
-    weights = torch.where(probs > 0, probs.clamp(min=1e-300) ** (1 / temperature), torch.zeros_like(probs))
-    group = sample_categorical(weights, noise.uniform(0, ModelStream.SPACE_GROUP))
-    if num_orbits is not None:
-        counts = torch.full_like(group, num_orbits)
-    else:
-        prior = priors.num_orbits_prob.double()[group]
-        counts = sample_categorical(prior, noise.uniform(0, ModelStream.NUM_ORBITS)).clamp(min=1)
-    return SampleRequest(seeds=seeds, space_group_number=group, num_orbits=counts)
-
-
-def _restricted(probs: Float[Tensor, "G"], space_groups: Sequence[int]) -> Float[Tensor, "G"]:
-    unknown = [number for number in space_groups if not 1 <= number <= 230]
-    if unknown or not space_groups:
-        raise ValueError(f"space group numbers must be in 1..230, not {unknown or 'an empty list'}")
-    chosen = torch.zeros_like(probs)
-    index = torch.tensor(sorted(set(space_groups)))
-    chosen[index] = probs[index].clamp(min=float(probs[probs > 0].min()))
-    return chosen
-
-
-def require_elements(request: SampleRequest, species: Sequence[int]) -> SampleRequest:
-    """Fix each of the given species on an orbit of its own, chosen at random from those still free.
-
-    Args:
-        request: rows with at least as many free orbits as there are species not yet among their fixed ones.
-        species: indices Z - 1 that every crystal must contain.
-
-    Raises:
-        ValueError: a row has too few free orbits.
-    """
-    longest = int(request.num_orbits.max())
-    fixed = request.species_fixed
-    fixed = torch.full((len(request), longest), -1) if fixed is None else fixed.clone()
-    real = torch.arange(longest) < request.num_orbits[:, None]
-    order = CounterNoise(request.seeds).uniform(0, ModelStream.REQUIRED, (longest,))
-    for element in species:
-        missing = ~(fixed == element).any(1)
-        free = real & (fixed < 0)
-        short = missing & ~free.any(1)
-        if bool(short.any()):
-            row = int(short.nonzero()[0, 0])
-            raise ValueError(f"{int(request.num_orbits[row])} orbits cannot hold the {len(species)} required elements")
-        place = order.masked_fill(~free, torch.inf).argmin(1)
-        rows = missing.nonzero()[:, 0]
-        fixed[rows, place[rows]] = element
-    return replace(request, species_fixed=fixed)
 
 
 @dataclass(frozen=True)
