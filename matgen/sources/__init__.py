@@ -1,1 +1,1 @@
-"""Reading what users have: CIF folders, tables, archives, named data sets."""
+"""Reading what users have, and writing what they want: files, folders, archives, tables and named data sets."""
