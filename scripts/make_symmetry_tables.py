@@ -1,10 +1,10 @@
 """Make matgen/crystal/data/symmetry_tables.npz: operations, Wyckoff positions and site symmetries of all 230 groups.
 
 Only two things are taken from other programs: the operations of the standard setting (moyopy; unique axis b, cell
-choice 1; origin choice 2; hexagonal axes), and for each Wyckoff letter its multiplicity and first coordinate triplet (pyxtal,
-after International Tables A). Everything else is computed here: the stabiliser of each position, all of its images with
-their stabilisers, projectors and offsets, cosets, and the site-symmetry code of each image. The result is exact:
-integers over a common denominator.
+choice 1; origin choice 2; hexagonal axes), and for each Wyckoff letter its multiplicity and first coordinate triplet
+(pyxtal, after International Tables A). Everything else is computed here: the stabiliser of each position, all of its
+images with their stabilisers, projectors and offsets, cosets, and the site-symmetry code of each image. The result is
+exact: integers over a common denominator.
 
 Run: python scripts/make_symmetry_tables.py            (needs the `tables` extra; about a minute)
 """
@@ -267,7 +267,7 @@ def arrays(
 if __name__ == "__main__":
     data = build()
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(OUTPUT, **data)
+    np.savez_compressed(OUTPUT, **data)  # type: ignore[arg-type]
     print(f"{OUTPUT.name}: {OUTPUT.stat().st_size / 1024:.0f} kB")
     for name, values in data.items():
         print(f"  {name:24s} {values.dtype!s:6s} {values.shape}")

@@ -70,6 +70,7 @@ class Tables:
     member_code: np.ndarray  # index into code
     code: np.ndarray  # int8 [codes, 15] distinct site-symmetry codes
     projector: np.ndarray  # float64 [projectors, 3, 3]
+    along_basis: np.ndarray  # float64 [projectors, 3, 3]: columns span the free directions; zero columns pad
     across_basis: np.ndarray  # float64 [projectors, 3, 3]: columns span (1 - P) Z^3; zero columns pad
     across_dual: np.ndarray  # float64: components of a vector across the subspace on that basis
     by_code: CandidateLists
@@ -94,6 +95,12 @@ def _gather(group: np.ndarray, key: np.ndarray) -> CandidateLists:
     return CandidateLists(group_start, pairs[first, 1], np.append(first, len(order)), order)
 
 
+def _along_basis(projector: np.ndarray) -> np.ndarray:
+    """Columns that span the range of each projector."""
+    left, singular, _ = np.linalg.svd(projector)
+    return left * (singular > 1e-6)[:, None, :]
+
+
 @cache
 def load_tables() -> Tables:
     """The tables, read once a process."""
@@ -106,6 +113,7 @@ def load_tables() -> Tables:
     multiplicity = data["wp_multiplicity"].astype(np.int64)
     code_index = data["member_code"].astype(np.int64)
     basis = data["projector_basis"] / 6.0
+    projector = data["projector"] / 6.0
     tables = Tables(
         **offsets,
         op_rotation=data["op_rotation"].astype(float),
@@ -126,7 +134,8 @@ def load_tables() -> Tables:
         member_from_first=data["member_from_first"].astype(np.int64),
         member_code=code_index,
         code=data["code"].astype(np.int8),
-        projector=data["projector"] / 6.0,
+        projector=projector,
+        along_basis=_along_basis(projector),
         across_basis=basis,
         across_dual=np.linalg.pinv(basis),
         by_code=_gather(wp_group[member_wp], code_index),

@@ -16,6 +16,7 @@ __all__ = [
     "project_onto_members",
     "ragged_ranges",
     "template_from_letters",
+    "to_first_member",
 ]
 
 # A generic point of the cell: the representative is the member of the orbit nearest to it, which makes the
@@ -85,8 +86,8 @@ def _apply(group: np.ndarray, operation: np.ndarray, frac_coords: np.ndarray) ->
     return np.einsum("qij,qj->qi", tables.op_rotation[index], frac_coords) + tables.op_translation[index]
 
 
-def _to_first_member(frac_coords: np.ndarray, member: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Equivalent points on the first member of each position, with the position and the group."""
+def to_first_member(frac_coords: np.ndarray, member: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Equivalent points [Q, 3] (not wrapped) on the first members of the positions [Q], and the groups [Q]."""
     tables = load_tables()
     position = tables.member_wp[member]
     group = tables.wp_group[position]
@@ -108,7 +109,7 @@ def canonical_representatives(frac_coords: np.ndarray, member: np.ndarray) -> tu
         representatives [Q, 3] in [0, 1) and their member [Q], the first of each position.
     """
     tables = load_tables()
-    first_points, position, group = _to_first_member(frac_coords, member)
+    first_points, position, group = to_first_member(frac_coords, member)
     owner, entry = ragged_ranges(tables.wp_coset[position], tables.wp_coset[position + 1])
     same = tables.coset_member[entry] == 0
     owner, entry = owner[same], entry[same]
@@ -131,11 +132,13 @@ def expand_orbits(frac_coords: np.ndarray, member: np.ndarray) -> tuple[np.ndarr
         member: [Q].
 
     Returns:
-        owner [atoms] (index of the point, sorted) and coordinates [atoms, 3] in [0, 1).
+        owner [atoms] (index of the point, sorted) and coordinates [atoms, 3] in [0, 1); the first atom of each orbit is
+        its point on the first member of the position.
     """
     tables = load_tables()
-    first_points, position, group = _to_first_member(frac_coords, member)
+    first_points, position, group = to_first_member(frac_coords, member)
     owner, entry = ragged_ranges(tables.wp_coset[position], tables.wp_coset[position + 1])
+    # the first coset is that of the identity: the first point of each orbit is the given one, on the first member
     return owner, wrap(_apply(group[owner], tables.coset_op[entry], first_points[owner]))
 
 
