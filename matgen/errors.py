@@ -62,6 +62,10 @@ class SourceError(MatgenError):
     """A path or named data set cannot be read as a whole: missing, corrupt, of unknown format."""
 
 
+class ExportError(MatgenError):
+    """Structures cannot be written: unknown format, a folder in use, no permission, a full disk."""
+
+
 class ConfigError(MatgenError):
     """An unknown key, a wrong type or a value out of range; the message lists what is valid."""
 

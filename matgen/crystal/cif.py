@@ -11,7 +11,7 @@ import io
 import math
 import re
 import warnings
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import gemmi
 import numpy as np
@@ -244,7 +244,7 @@ def _read_with_pymatgen(text: str, index: int, reason: str) -> Structure:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            parser = CifParser(io.StringIO(text), occupancy_tolerance=1.0)
+            parser: Any = CifParser(io.StringIO(text), occupancy_tolerance=1.0)
             structures = parser.parse_structures(primitive=False, symmetrized=False, on_error="raise")
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, ZeroDivisionError, AssertionError) as error:
         _refuse(f"{reason}; the second reader: {_one_line(error)}", error)
@@ -255,6 +255,9 @@ def _read_with_pymatgen(text: str, index: int, reason: str) -> Structure:
         raise DisorderedStructureError(f"composition {structure.formula} has partially occupied or mixed sites")
     if any("Defaulting to P1" in warning for warning in parser.warnings):
         _refuse(f"{reason}; the second reader found no symmetry operations either")
+    dummies = sorted({str(symbol) for symbol in structure.symbol_set} - set(SYMBOLS) - {"D", "T"})
+    if dummies:
+        _refuse(f"{reason}; the second reader found unknown elements {', '.join(dummies)}")
     read = Structure.from_pymatgen(structure)
     return Structure(read.lattice, wrap(read.frac_coords), read.atomic_numbers)
 

@@ -1,8 +1,8 @@
 """Fetching a file once, with its checksum kept beside it.
 
-Where the publisher states a SHA-256, that is what the file must have. Where none is stated, the checksum of the first
-download is written beside the file ("pinned") and verified on every later use: that finds a file that rots or is changed
-on this machine. It cannot find one that was already wrong on the day it was fetched.
+Where the publisher states a SHA-256, that is what the file must have. Where none is stated, the checksum of the
+first download is written beside the file ("pinned") and verified on every later use: that finds a file that rots or is
+changed on this machine. It cannot find one that was already wrong on the day it was fetched.
 """
 
 from __future__ import annotations

@@ -10,21 +10,18 @@ import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import pyarrow as pa
 
 from matgen.errors import SourceError, UnreadableStructureError
 from matgen.sources.frames import NAMES_OF_FILES, count_frames, format_of, read_frames
 from matgen.sources.rows import RawRow
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 logger = logging.getLogger(__name__)
 
@@ -63,15 +60,18 @@ class FilesSegment:
     def read(self, start: int, stop: int) -> Iterator[RawRow]:
         """Rows start to stop - 1; a file that cannot be opened is a row that says so."""
         frames = dict(self.extra_frames)
-        row = 0
-        for number, (name, open_member) in enumerate(iterate_members(self.path)):
+        members, number, row = _take_cursor(self.path, start)
+        for name, open_member in members:
             count = frames.get(number, 1)
+            number += 1
             first, last = max(start - row, 0), min(stop - row, count)
             row += count
             if first < last:
                 for raw in _read_member(name, open_member, count, first, last):
                     yield RawRow(raw.id, raw.structure, raw.error, raw.properties, self.split)
             if row >= stop:
+                if row == stop:
+                    _leave_cursor(self.path, (members, number, row))
                 return
 
 
@@ -88,6 +88,8 @@ def open_files(path: Path, split: str | None = None) -> FilesSegment:
     Raises:
         SourceError: there is no structure file in it, or an archive is corrupt.
     """
+    _folder_names.cache_clear()
+    _CURSORS.pop(path, None)
     extra = []
     number = -1
     for number, (name, open_member) in enumerate(iterate_members(path)):
@@ -104,6 +106,25 @@ def open_files(path: Path, split: str | None = None) -> FilesSegment:
     if number < 0:
         raise SourceError(f"{path}: no structure file in it ({NAMES_OF_FILES})")
     return FilesSegment(path, number + 1, tuple(extra), split)
+
+
+# Where the last shards of this process ended. Shards are mostly read in order, and a compressed archive has no other
+# way to its middle than through its beginning.
+_Cursor = tuple[Iterator[tuple[str, Opener]], int, int]
+_CURSORS: dict[Path, _Cursor] = {}
+_MAX_CURSORS = 4
+
+
+def _take_cursor(path: Path, start: int) -> _Cursor:
+    """Members from the last stop on, with their number and row; from the beginning if that was beyond `start`."""
+    cursor = _CURSORS.pop(path, None)
+    return cursor if cursor is not None and cursor[2] <= start else (iterate_members(path), 0, 0)
+
+
+def _leave_cursor(path: Path, cursor: _Cursor) -> None:
+    while len(_CURSORS) >= _MAX_CURSORS:
+        _CURSORS.pop(next(iter(_CURSORS)))
+    _CURSORS[path] = cursor
 
 
 def iterate_members(path: Path) -> Iterator[tuple[str, Opener]]:
@@ -162,7 +183,7 @@ def _tar_members(path: Path) -> Iterator[tuple[str, Opener]]:
         for info in archive:
             if info.isfile() and format_of(info.name):
                 yield info.name, partial(_tar_stream, archive, info)
-            archive.members.clear()  # else the archive remembers every member it has passed
+            archive.members = []  # type: ignore[attr-defined]  # else it remembers every member it has passed
 
 
 def _tar_stream(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
@@ -214,4 +235,5 @@ def holds_structures(path: Path) -> bool:
     Returns:
         True where `open_files` would find something.
     """
+    _folder_names.cache_clear()
     return bool(_folder_names(path))
