@@ -1,1 +1,1 @@
-"""What we run: experiments as functions, and the matgen command."""
+"""What we run: each experiment is a function that returns an Experiment; the matgen command runs its stages."""

@@ -5,15 +5,18 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from matgen.data.priors import NUM_SPECIES, Priors
 from matgen.diffusion.joint import Stream
 from matgen.diffusion.noise import CounterNoise, row_seed
 from matgen.diffusion.sampler import SamplerConfig
 from matgen.errors import ConfigError
-from matgen.models.symmcd_sampling import SampleRequest, draw_requests, require_elements
+from matgen.models.symmcd_sampling import SampleRequest
+from matgen.shapes import Float, Int
 
-TEMPLATE_STREAM = Stream.MODEL + 16
+# Streams of the counter noise, apart from those of the diffusion and of the model.
+TEMPLATE_STREAM, GROUP_STREAM, ORBITS_STREAM, REQUIRED_STREAM = (Stream.MODEL + 16 + i for i in range(4))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,44 +115,76 @@ def requests_for(
         ConfigError: the required elements do not fit.
     """
     seeds = row_seed(run_seed, torch.as_tensor(sample_ids, dtype=torch.int64))
+    noise = CounterNoise(seeds)
     letters: list[tuple[str, ...] | None] = [None] * len(sample_ids)
     if templates:
-        uniforms = CounterNoise(seeds).uniform(0, TEMPLATE_STREAM).tolist()
-        chosen = [templates[int(uniform * len(templates))] for uniform in uniforms]
+        chosen = [templates[int(place * len(templates))] for place in noise.uniform(0, TEMPLATE_STREAM).tolist()]
         request, letters = _from_templates(seeds, chosen), [template.letters for template in chosen]
     else:
-        request = draw_requests(
-            _with_room(priors, config.space_groups, max(1, len(required))),
-            seeds,
-            temperature=config.space_group_temperature,
-            space_groups=config.space_groups or None,
-        )
-    try:
-        request = require_elements(request, required) if required else request
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+        group_probs, orbit_probs = _distributions(priors, config, len(required))
+        groups = _inverse_cdf(group_probs[None], noise.uniform(0, GROUP_STREAM))
+        counts = _inverse_cdf(orbit_probs[groups], noise.uniform(0, ORBITS_STREAM))
+        request = SampleRequest(seeds=seeds, space_group_number=groups, num_orbits=counts)
+    if required:
+        request = require_elements(request, required)
     rows = torch.from_numpy(allowed).expand(len(sample_ids), -1)
     return replace(request, species_allowed=rows), letters
 
 
-def _with_room(priors: Priors, space_groups: Sequence[int], min_orbits: int) -> Priors:
-    """Condition the priors on at least so many orbits: p(G) p(M >= m | G), and p(M | G, M >= m)."""
-    if min_orbits <= 1:
-        return priors
-    orbits = priors.num_orbits_prob.clone()
-    orbits[:, :min_orbits] = 0
+def require_elements(request: SampleRequest, species: Sequence[int]) -> SampleRequest:
+    """Fix each of the given species on an orbit of its own, chosen at random from those still free.
+
+    Args:
+        request: what is fixed already stays.
+        species: indices Z - 1 that every crystal must contain.
+
+    Raises:
+        ConfigError: a row has too few free orbits.
+    """
+    longest = int(request.num_orbits.max())
+    fixed = request.species_fixed
+    fixed = torch.full((len(request), longest), -1) if fixed is None else fixed.clone()
+    real = torch.arange(longest) < request.num_orbits[:, None]
+    order = CounterNoise(request.seeds).uniform(0, REQUIRED_STREAM, (longest,))
+    for element in species:
+        missing = ~(fixed == element).any(1)
+        free = real & (fixed < 0)
+        short = missing & ~free.any(1)
+        if bool(short.any()):
+            row = int(short.nonzero()[0, 0])
+            raise ConfigError(f"{len(species)} required elements do not fit on {int(request.num_orbits[row])} orbits")
+        place = order.masked_fill(~free, torch.inf).argmin(1)
+        rows = missing.nonzero()[:, 0]
+        fixed[rows, place[rows]] = element
+    return replace(request, species_fixed=fixed)
+
+
+def _distributions(
+    priors: Priors, config: SampleConfig, num_required: int
+) -> tuple[Float[Tensor, "G"], Float[Tensor, "G M"]]:
+    """p(G) and p(M | G) under the temperature, the groups asked for, and room for the required elements."""
+    groups, orbits = priors.space_group_prob.double(), priors.num_orbits_prob.double().clone()
+    if config.space_groups:
+        asked = torch.zeros_like(groups)
+        index = torch.tensor(sorted(set(config.space_groups)))
+        # A group asked for by name is drawn even where training has none: as often as the rarest that it has.
+        asked[index] = groups[index].clamp(min=float(groups[groups > 0].min()))
+        groups = asked
+    weights = torch.where(groups > 0, groups.clamp(min=1e-300) ** (1 / config.space_group_temperature), 0.0)
+    orbits[:, : max(1, num_required)] = 0.0
     room = orbits.sum(1)
-    groups = priors.space_group_prob * room
-    wanted = list(space_groups) or list(range(1, len(groups)))
-    if not bool((room[wanted] > 0).any()) or not bool(groups.any()):
-        raise ConfigError(f"no training crystal of these space groups has the {min_orbits} orbits that are required")
-    for group in wanted:
-        if space_groups and room[group] == 0:
-            raise ConfigError(f"no training crystal of space group {group} has {min_orbits} orbits, as many as required")
-    return replace(priors, space_group_prob=groups, num_orbits_prob=orbits)
+    if not bool((weights * room).any()):
+        raise ConfigError(f"no training crystal of these space groups has the {num_required} orbits that are required")
+    return weights * room, orbits / torch.where(room > 0, room, 1.0)[:, None]
 
 
-def _from_templates(seeds: torch.Tensor, chosen: Sequence[Template]) -> SampleRequest:
+def _inverse_cdf(probs: Float[Tensor, "#B C"], uniforms: Float[Tensor, "B"]) -> Int[Tensor, "B"]:
+    """The index at which the cumulated probability passes each uniform number; one without probability never."""
+    cumulated = probs.cumsum(1)
+    return (cumulated <= uniforms[:, None] * cumulated[:, -1:]).sum(1)
+
+
+def _from_templates(seeds: Int[Tensor, "B"], chosen: Sequence[Template]) -> SampleRequest:
     counts = torch.tensor([len(template.letters) for template in chosen])
     species = torch.full((len(chosen), int(counts.max())), -1)
     site_symmetry = torch.full((*species.shape, 15), -1)

@@ -1,0 +1,39 @@
+"""The small CPU twin of any experiment: the same line with a tiny network and few of everything."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matgen.config import Experiment
+
+
+def small(experiment: "Experiment") -> "Experiment":
+    """Return the twin: minutes on a laptop, numbers without meaning.
+
+    Args:
+        experiment: any experiment.
+    """
+    from matgen.nn.cspnet import tiny_network
+
+    return replace(
+        experiment,
+        preprocess=replace(experiment.preprocess, limit=256, shard_size=64),
+        model=replace(experiment.model, network=tiny_network()),
+        train=replace(
+            experiment.train,
+            max_steps=60,
+            batch_size=32,
+            warmup_steps=10,
+            validate_every=30,
+            validation_limit=64,
+            checkpoint_every=30,
+        ),
+        sample=replace(
+            experiment.sample,
+            count=24,
+            shard_size=8,
+            batch_size=8,
+            sampler=replace(experiment.sample.sampler, num_steps=20),
+        ),
+        relax=replace(experiment.relax, limit=4),
+    )
