@@ -44,7 +44,7 @@ def coordinate_phases(
     return angle.sin(), angle.cos()
 
 
-def displacement_features(sine: Float[Tensor, "B M F"], cosine: Float[Tensor, "B M F"]) -> Float[Tensor, "B M M 2F"]:
+def displacement_features(sine: Float[Tensor, "B M F"], cosine: Float[Tensor, "B M F"]) -> Float[Tensor, "B M M G"]:
     """Fourier features of x_j - x_i for every ordered pair (i, j), from those of the points by the difference angles.
 
     Args:

@@ -1,0 +1,138 @@
+"""The network: both forms agree, order and padding do not matter, every weight learns, the paper's size."""
+
+from dataclasses import fields, replace
+
+import pytest
+import torch
+
+from matgen.nn.cspnet import CSPNet, CSPNetConfig, NoisyCrystals, Prediction, paper_network, tiny_network
+
+GROUP_DIM = 20
+
+
+def network(config: CSPNetConfig, seed: int = 0) -> CSPNet:
+    torch.manual_seed(seed)
+    net = CSPNet(config, GROUP_DIM, num_species=94, absorbing_species=True, absorbing_site_symmetry=True)
+    for name, parameter in net.named_parameters():  # modulations start at zero and would hide what they do
+        if "modulation" in name or "gain" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return net
+
+
+def outputs(prediction: Prediction) -> list[torch.Tensor]:
+    return [getattr(prediction, field.name) for field in fields(prediction)]
+
+
+SMALL_PAPER = replace(paper_network(), hidden=64, num_layers=3, latent=32)
+
+
+@pytest.mark.parametrize(
+    "config", [tiny_network(), CSPNetConfig(num_layers=2), SMALL_PAPER], ids=["tiny", "default", "paper"]
+)
+def test_fast_form_equals_the_plain_formula(config, noisy):
+    fast = network(config)
+    plain = network(replace(config, form="plain"))
+    plain.load_state_dict(fast.state_dict())
+    crystals = noisy(3, [5, 3, 4])
+    for ours, reference in zip(outputs(fast(crystals)), outputs(plain(crystals)), strict=True):
+        assert torch.allclose(ours, reference, atol=1e-5)
+
+
+def test_plain_edge_layer_is_the_written_formula(noisy):
+    """Message by message, with the displacement's Fourier features from the displacement itself."""
+    config = replace(SMALL_PAPER, num_layers=1, layer_norm=False)
+    net = network(config)
+    crystals = noisy(1, [3])
+    edge = net.layers[0].edge
+    nodes = torch.randn(1, 3, config.hidden)
+    shift = (crystals.frac_coords[:, None] - crystals.frac_coords[:, :, None]).double()[0]  # [i, j] = x_j - x_i
+    angle = 2 * torch.pi * shift[..., None] * torch.arange(128)
+    psi = torch.cat([angle.sin().flatten(-2), angle.cos().flatten(-2)], dim=-1).float()
+    receiver, sender = edge.nodes.chunk(2)
+    weight = torch.cat([receiver, sender, edge.lattice, edge.pair], dim=1)
+    expected = torch.zeros(3, config.hidden)
+    for i in range(3):
+        for j in range(3):
+            row = torch.cat([nodes[0, i], nodes[0, j], crystals.lattice_k[0], psi[i, j]])
+            hidden = torch.nn.functional.silu(weight @ row + edge.bias)
+            expected[i] += torch.nn.functional.silu(edge.second(hidden)) / 3
+    from matgen.nn.edge import PairInputs
+
+    pairs = PairInputs(crystals.mask, crystals.lattice_k, net._geometry(crystals).pair)
+    assert torch.allclose(edge(nodes, pairs)[0], expected, atol=1e-5)
+
+
+def reordered(crystals: NoisyCrystals, order: torch.Tensor) -> NoisyCrystals:
+    return replace(
+        crystals,
+        frac_coords=crystals.frac_coords[:, order],
+        species_index=crystals.species_index[:, order],
+        site_symmetry=crystals.site_symmetry[:, order],
+    )
+
+
+@pytest.mark.parametrize("config", [tiny_network(), SMALL_PAPER], ids=["tiny", "paper"])
+def test_order_of_orbits_does_not_matter(config, noisy):
+    net, crystals = network(config), noisy(2, [5, 5])
+    order = torch.tensor([3, 0, 4, 1, 2])
+    plain, moved = outputs(net(crystals)), outputs(net(reordered(crystals, order)))
+    assert torch.allclose(plain[0], moved[0], atol=1e-5)
+    for before, after in zip(plain[1:], moved[1:], strict=True):
+        assert torch.allclose(before[:, order], after, atol=1e-5)
+
+
+@pytest.mark.parametrize("config", [tiny_network(), SMALL_PAPER], ids=["tiny", "paper"])
+def test_what_stands_in_padding_does_not_matter(config, noisy):
+    net, crystals = network(config), noisy(3, [2, 5, 3])
+    other = noisy(3, [2, 5, 3], seed=9)
+    padding = ~crystals.mask
+    changed = replace(
+        crystals,
+        frac_coords=torch.where(padding[..., None], other.frac_coords, crystals.frac_coords),
+        species_index=torch.where(padding, other.species_index, crystals.species_index),
+        site_symmetry=torch.where(padding[..., None], other.site_symmetry, crystals.site_symmetry),
+    )
+    for before, after in zip(outputs(net(crystals)), outputs(net(changed)), strict=True):
+        real = crystals.mask if before.ndim > 2 else torch.ones(3, dtype=torch.bool)
+        assert torch.allclose(before[real], after[real], atol=1e-5)
+
+
+@pytest.mark.parametrize("config", [tiny_network(), SMALL_PAPER], ids=["tiny", "paper"])
+def test_every_weight_gets_a_finite_gradient(config, noisy):
+    net = network(config)
+    sum(values.square().sum() for values in outputs(net(noisy(4, [1, 5, 3, 2])))).backward()
+    for name, parameter in net.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.abs().max() > 0, name
+
+
+def test_paper_network_has_the_papers_size():
+    with torch.device("meta"):
+        net = CSPNet(paper_network(), 461, num_species=94, absorbing_species=False, absorbing_site_symmetry=False)
+    assert 59e6 < sum(parameter.numel() for parameter in net.parameters()) < 62e6
+
+
+def test_bfloat16_autocast_stays_near(noisy):
+    net, crystals = network(tiny_network()), noisy(3, [2, 4, 3])
+    exact = outputs(net(crystals))
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = outputs(net(crystals))
+    for one, other in zip(exact, rounded, strict=True):
+        assert other.dtype == torch.float32
+        assert torch.allclose(one, other, atol=0.1 * one.abs().max().item())
+    sum(values.square().sum() for values in rounded).backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in net.parameters())
+
+
+@pytest.mark.slow
+def test_compiled_network_agrees(noisy):
+    net = network(tiny_network())
+    names = list(net.state_dict())
+    batches = [noisy(3, [2, 4, 3]), noisy(2, [6, 1], seed=3)]
+    before = [outputs(net(crystals)) for crystals in batches]
+    net.compile(dynamic=True)
+    assert list(net.state_dict()) == names
+    for crystals, expected in zip(batches, before, strict=True):
+        for one, other in zip(expected, outputs(net(crystals)), strict=True):
+            assert torch.allclose(one, other, atol=1e-4)
