@@ -93,16 +93,16 @@ def normalizers(rotations: np.ndarray, translations: np.ndarray, num_operations:
 def _group_normalizer(
     rotations: np.ndarray, units: np.ndarray, holohedry: np.ndarray, polar: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    table = {tuple(rotation.ravel()): unit for rotation, unit in zip(rotations, units)}
+    table = {tuple(rotation.ravel().tolist()): unit for rotation, unit in zip(rotations, units)}
     centring = units[(rotations == np.eye(3, dtype=np.int64)).all(axis=(1, 2))]
     covered: set[tuple[int, ...]] = set()
     identity = np.eye(3, dtype=np.int64)
     for linear in sorted(holohedry, key=lambda matrix: not (matrix == identity).all()):
-        if tuple(linear.ravel()) in covered:
+        if tuple(linear.ravel().tolist()) in covered:
             continue
         shifts = _normalizer_shifts(linear, table, centring, polar)
         if len(shifts):
-            covered |= {tuple((linear @ np.reshape(key, (3, 3))).ravel()) for key in table}
+            covered |= {tuple((linear @ np.reshape(key, (3, 3))).ravel().tolist()) for key in table}
         yield from ((linear, shift) for shift in shifts)
 
 
@@ -112,11 +112,11 @@ def _normalizer_shifts(
     axes = [np.zeros(1, np.int64) if free else np.arange(0, _UNITS, _GRID_STEP) for free in polar]
     shifts = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     inverse = np.rint(np.linalg.inv(linear)).astype(np.int64)
-    if not all(_in_lattice(linear @ vector, centring) for vector in centring):
+    if not _in_lattice(centring @ linear.T, centring).all():
         return shifts[:0]
     for key, unit in table.items():
         image = linear @ np.reshape(key, (3, 3)) @ inverse
-        target = table.get(tuple(image.ravel()))
+        target = table.get(tuple(image.ravel().tolist()))
         if target is None:
             return shifts[:0]
         # (R|s)(W|w)(R|s)^-1 = (W'|R w + s - W' s) has to be an operation of the group

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from safetensors.numpy import save as serialise
@@ -28,6 +29,24 @@ _MAX_HEADER = 10_000_000
 
 class RecordsError(MatgenError):
     """A records file is missing, truncated, or breaks the invariants of its arrays."""
+
+
+@runtime_checkable
+class Unit(Protocol):
+    """One encoded crystal with M orbits, as `Records.from_units` reads it."""
+
+    @property
+    def space_group_number(self) -> int: ...
+    @property
+    def lattice_k(self) -> np.ndarray: ...
+    @property
+    def frac_coords(self) -> np.ndarray: ...
+    @property
+    def atomic_numbers(self) -> np.ndarray: ...
+    @property
+    def site_symmetry(self) -> np.ndarray: ...
+    @property
+    def multiplicity(self) -> np.ndarray: ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,6 +92,27 @@ class Records:
         """Return records of no crystal."""
         arrays = {name: np.zeros((0, *tail), dtype) for name, (_, dtype, tail) in _ARRAYS.items()}
         return cls(**{**arrays, "offsets": np.zeros(1, np.int64)}, ids=())
+
+    @classmethod
+    def from_units(cls, units: Sequence[Unit], ids: Sequence[str]) -> "Records":
+        """Put encoded crystals one after the other.
+
+        Args:
+            units: one asymmetric unit per crystal.
+            ids: their names.
+        """
+        if not units:
+            return cls.empty()
+        return cls(
+            space_group_number=np.array([unit.space_group_number for unit in units]),
+            lattice_k=np.stack([unit.lattice_k for unit in units]),
+            offsets=np.cumsum([0, *[len(unit.atomic_numbers) for unit in units]]),
+            frac_coords=np.concatenate([unit.frac_coords for unit in units]) % 1.0,
+            atomic_numbers=np.concatenate([unit.atomic_numbers for unit in units]),
+            site_symmetry=np.concatenate([unit.site_symmetry for unit in units]),
+            multiplicity=np.concatenate([unit.multiplicity for unit in units]),
+            ids=tuple(ids),
+        )
 
     def orbit_rows(self, indices: np.ndarray) -> np.ndarray:
         """Return the rows of the orbit arrays that belong to the crystals `indices`, in their order."""
