@@ -115,7 +115,7 @@ def lattice_parameters(lattice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return lengths, np.degrees(np.arccos(np.clip(cosines, -1, 1)))
 
 
-def lattice_from_parameters(lengths: np.ndarray, angles: np.ndarray) -> np.ndarray:
+def lattice_from_parameters(lengths: Any, angles: Any) -> np.ndarray:
     """The lattice with given lengths and angles: a along x, b in the xy plane, c with positive z.
 
     Args:
