@@ -1,0 +1,197 @@
+"""Figures of what is new: templates, unique and novel structures, stability and S.U.N."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from matgen.evaluation.bootstrap import BootstrapConfig, Interval, centred_interval, resample_counts
+from matgen.evaluation.metric import Metric, MetricGroup
+from matgen.evaluation.population import EvaluationConfig, References
+from matgen.evaluation.stability import representative_weights, stability_columns
+from matgen.evaluation.table import Table, column
+
+_KINDS = (
+    ("template", "templates", "template = detected space group and multiset of Wyckoff letters with multiplicity"),
+    (
+        "canonical_template",
+        "templates modulo normaliser",
+        "as templates, but one for all choices of origin (modulo the Euclidean normaliser)",
+    ),
+)
+
+
+def template_metrics(table: Table, references: References, config: EvaluationConfig) -> list[Metric]:
+    """Unique templates, the share of them in the training set, and the number that it lacks."""
+    group = MetricGroup("templates", config.bootstrap)
+    symprec = config.score.symmetry.symprec
+    metrics = []
+    for name, label, meaning in _KINDS:
+        templates, known = column(table, name), column(references.train, name)
+        present = templates != ""
+        protocol = (
+            f"{meaning}; detected by moyopy at symprec {symprec} Å on both sides; counts grow with "
+            f"n = {len(templates)} samples drawn; reference: {references.train_name} itself, all {len(known)} of it"
+        )
+        if not present.any():
+            reason = "no sample has a detected template"
+            metrics += [
+                group.not_run(f"{name}s_unique", f"unique {label}", "count", protocol, reason),
+                group.not_run(f"{name}s_in_train", f"unique {label} in train", "share", protocol, reason, "lower"),
+                group.not_run(f"{name}s_new", f"new {label}", "count", protocol, reason),
+                group.not_run(f"{name}s_new_samples", f"samples with new {label}", "share", protocol, reason),
+            ]
+            continue
+        metrics += _template_counts(name, label, templates, known, protocol, group)
+    return metrics
+
+
+def _template_counts(
+    name: str, label: str, templates: np.ndarray, known: np.ndarray, protocol: str, group: MetricGroup
+) -> list[Metric]:
+    classes = class_labels(templates)
+    num = len(templates)
+    new = ~np.isin(templates.astype(np.str_), np.unique(known.astype(np.str_))) & (classes >= 0)
+    unique_weights = representative_weights(classes >= 0, classes)
+    new_weights = unique_weights * new
+    unique = float(unique_weights.sum())
+    in_train = 1.0 - float(new_weights.sum()) / unique
+    ratio = ratio_interval(unique_weights - new_weights, unique_weights, group.bootstrap)
+    known = known[known != ""].astype(np.str_)
+    train_counts = np.unique(known, return_counts=True)[1] if len(known) else np.zeros(0)
+    # draws with replacement from the training set: how many templates a perfect copy would show
+    expected = float((1.0 - (1.0 - train_counts / max(train_counts.sum(), 1)) ** num).sum())
+    count = count_interval(unique_weights, group.bootstrap)
+    return [
+        group.value(f"{name}s_unique", f"unique {label}", "count", unique, count, num, protocol, better="higher",
+                    reference=float(len(train_counts)), same_n=expected),
+        group.value(f"{name}s_in_train", f"unique {label} in train", "share", in_train, ratio, num, protocol,
+                    better="lower", reference=1.0),
+        group.value(f"{name}s_new", f"new {label}", "count", float(new_weights.sum()),
+                    count_interval(new_weights, group.bootstrap), num, protocol, better="higher", reference=0.0),
+        group.share(f"{name}s_new_samples", f"samples with new {label}", new,
+                    protocol),
+    ]  # fmt: skip
+
+
+def class_labels(texts: np.ndarray) -> np.ndarray:
+    """Integer label of each distinct text; -1 for ""."""
+    labels = np.unique(texts.astype(np.str_), return_inverse=True)[1].astype(np.int64)
+    return np.where(texts == "", -1, labels)
+
+
+def count_interval(weights: np.ndarray, config: BootstrapConfig) -> Interval:
+    """Bootstrap interval of a number of classes, the sum of `representative_weights`.
+
+    Resampling rows and counting classes again would always find fewer, so that each row keeps the weight that it has.
+    """
+    replicates = np.concatenate([counts @ weights for counts in resample_counts(len(weights), config)])
+    low, high = centred_interval(float(weights.sum()), replicates, config)
+    return max(low, 0.0), high
+
+
+def ratio_interval(numerator: np.ndarray, denominator: np.ndarray, config: BootstrapConfig) -> Interval:
+    """Bootstrap interval of the ratio of two sums over the same rows."""
+    draws = resample_counts(len(numerator), config)
+    replicates = np.concatenate([(counts @ numerator) / np.maximum(counts @ denominator, 1e-12) for counts in draws])
+    low, high = centred_interval(float(numerator.sum() / denominator.sum()), replicates, config)
+    return max(low, 0.0), min(high, 1.0)
+
+
+def novelty_metrics(table: Table, config: EvaluationConfig, reference_names: Sequence[tuple[str, str]]) -> list[Metric]:
+    """Unique, novel, and unique and novel, as shares of all samples drawn.
+
+    Args:
+        table: with the columns of `novelty.match_structures` laid beside the scores (`novelty.spread_matches`).
+        config: settings.
+        reference_names: (NAME of the columns novel_NAME, words for people with the number of structures).
+    """
+    group = MetricGroup("unique and novel", config.bootstrap)
+    protocol = config.match.protocol() + "; share of all samples drawn, failed ones included"
+    if "component" not in table:
+        reason = "the structures were not matched: the table has no column component"
+        names = [("unique", "unique")]
+        for name, words in reference_names:
+            names += [
+                (f"novel_{name}", f"novel against {words}"),
+                (f"unique_novel_{name}", f"unique and novel against {words}"),
+            ]
+        return [group.not_run(name, label, "share", protocol, reason) for name, label in names]
+    component = table["component"]
+    present = component >= 0
+    metrics = [group.share("unique", "unique", representative_weights(present, component), protocol)]
+    for name, words in reference_names:
+        text = f"{protocol}; not in {words}"
+        if f"novel_{name}" not in table:
+            reason = f"no reference {name} was given"
+            metrics.append(group.not_run(f"novel_{name}", f"novel against {words}", "share", text, reason))
+            continue
+        novel = table[f"novel_{name}"].astype(bool) & present
+        weights = representative_weights(novel, component)
+        metrics += [
+            group.share(f"novel_{name}", f"novel against {words}", novel, text),
+            group.share(f"unique_novel_{name}", f"unique and novel against {words}", weights, text),
+        ]
+    return metrics
+
+
+def stability_metrics(table: Table, config: EvaluationConfig, hull: str | None, novelty_reference: str) -> list[Metric]:
+    """Stable, metastable, S.U.N. and metastable S.U.N., and how far relaxation moved the samples.
+
+    Args:
+        table: with e_above_hull (eV/atom after relaxation, NaN where it failed), and if there are any
+            e_above_hull_initial (before relaxation), rmsd_to_relaxed (Å), converged, num_relax_steps.
+        config: settings.
+        hull: words for the hull: potential, entries and their number; None where there is none.
+        novelty_reference: NAME of the column novel_NAME that "novel" means.
+    """
+    group = MetricGroup("stability", config.bootstrap)
+    protocol = config.stability.protocol(hull or "none")
+    names = (("stable", "stable"), ("metastable", "metastable"), ("sun", "S.U.N."), ("msun", "metastable S.U.N."))
+    needed = ["e_above_hull", "component", f"novel_{novelty_reference}"]
+    missing = [name for name in needed if name not in table]
+    if missing or hull is None:
+        reason = "no convex hull was given" if hull is None else f"the table has no column {', '.join(missing)}"
+        metrics = [group.not_run(name, label, "share", protocol, reason) for name, label in names]
+    else:
+        columns = stability_columns(
+            table["e_above_hull"], table["num_elements"], table["component"], table[needed[2]], config.stability
+        )
+        metrics = [
+            group.share("stable", "stable", columns["stable"], protocol),
+            group.share("metastable", "metastable", columns["metastable"], protocol),
+            group.share("sun", "S.U.N.", columns["sun_weight"], protocol),
+            group.share("msun", "metastable S.U.N.", columns["msun_weight"], protocol),
+        ]
+        if "e_above_hull_initial" in table:
+            energy = np.nan_to_num(table["e_above_hull_initial"].astype(np.float64), nan=np.inf)
+            text = f"energy above hull <= {config.stability.stable} eV/atom before relaxation; {protocol}"
+            metrics.append(
+                group.share("stable_initial", "stable before relaxation", energy <= config.stability.stable, text)
+            )
+    return metrics + _relaxation_metrics(table, group)
+
+
+def _relaxation_metrics(table: Table, group: MetricGroup) -> list[Metric]:
+    protocol = "root mean square displacement from sample to relaxed structure, over the samples that could be relaxed"
+    if "rmsd_to_relaxed" not in table:
+        reason = "nothing was relaxed: the table has no column rmsd_to_relaxed"
+        return [group.not_run("rmsd_to_relaxed", "RMSD to relaxed", "Å", protocol, reason, "lower")]
+    rmsd = table["rmsd_to_relaxed"].astype(np.float64)
+    metrics = [group.mean("rmsd_to_relaxed", "RMSD to relaxed, mean", "Å", rmsd, protocol, "lower")]
+    finite = rmsd[np.isfinite(rmsd)]
+    if len(finite):
+        metrics.append(
+            group.value("rmsd_to_relaxed_median", "RMSD to relaxed, median", "Å", float(np.median(finite)),
+                        median_interval(finite, group.bootstrap), len(finite), protocol, better="lower")
+        )  # fmt: skip
+    if "converged" in table:
+        converged = np.array([bool(c) if c is not None else False for c in table["converged"]])
+        metrics.append(group.share("relax_converged", "relaxation converged", converged, "of all samples drawn"))
+    return metrics
+
+
+def median_interval(values: np.ndarray, config: BootstrapConfig) -> Interval:
+    """Bootstrap interval of a median."""
+    rng = np.random.default_rng([config.seed, len(values)])
+    replicates = np.array([np.median(rng.choice(values, size=len(values))) for _ in range(config.num_resamples)])
+    return centred_interval(float(np.median(values)), replicates, config)
