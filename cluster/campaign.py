@@ -254,12 +254,10 @@ class _PieceRunner:
             if len(rows) > 1:
                 half = len(rows) // 2
                 return self._process(rows[:half]) + self._process(rows[half:])
-            known = isinstance(error, StructureError)
-            if not known:
-                logger.warning("a row failed", exc_info=error)
-            status = error.status if known else "failed"
-            reason = str(error) if known else f"{type(error).__name__}: {error}"
-            return [self.work.failed(rows[0], status, reason)]
+            if isinstance(error, StructureError):
+                return [self.work.failed(rows[0], error.status, str(error))]
+            logger.warning("a row failed", exc_info=error)
+            return [self.work.failed(rows[0], "failed", f"{type(error).__name__}: {error}")]
         assert len(done) == len(rows), f"{type(self.work).__name__} made {len(done)} rows of {len(rows)}"
         return done
 
@@ -298,7 +296,7 @@ class _Driver:
         self.config = config
         self.tally = tally
         self.runner_ref = ray.put(runner)
-        self.actor_class = ray.remote(_Actor).options(
+        self.actor_class: Any = ray.remote(_Actor).options(
             num_cpus=1, num_gpus=config.num_gpus_per_worker, max_restarts=0, max_task_retries=0
         )
         self.queue: deque[_Piece | _Merge] = deque(_Piece(shard, 0, shard.num_rows) for shard in todo)

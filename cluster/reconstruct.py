@@ -1,4 +1,4 @@
-"""Encode given crystals, save (G, k, X', S, A'), decode that alone in fresh processes, and compare with the originals."""
+"""Encode given crystals, save (G, k, X', S, A'), decode that alone in fresh processes, compare with the originals."""
 
 import functools
 import json
@@ -64,7 +64,9 @@ class ReconstructConfig:
 
     limits: SourceConfig = field(default_factory=SourceConfig)
     encode: EncodeConfig = field(default_factory=EncodeConfig)
-    decode: DecodeConfig = field(default_factory=lambda: DecodeConfig(resolve_overlaps=False, min_distance=0.0, min_ratio=0.0))
+    decode: DecodeConfig = field(
+        default_factory=lambda: DecodeConfig(resolve_overlaps=False, min_distance=0.0, min_ratio=0.0)
+    )
     shard_size: int = 256
     limit: int | None = None
 
@@ -97,7 +99,7 @@ class EncodeWork(_FromSource):
     def process(self, rows: Sequence[SourceRow]) -> list[Mapping[str, Any]]:
         """Encode the structures that could be read."""
         encoded = iter(encode_many([row.structure for row in rows if row.structure is not None], self.config))
-        done = []
+        done: list[Mapping[str, Any]] = []
         for row in rows:
             unit = next(encoded) if row.structure is not None else None
             if isinstance(unit, AsymmetricUnit):
@@ -130,7 +132,7 @@ class DecodeWork:
         """Decode them."""
         units: list[StoredUnit] = [stored_unit(row) for row in rows if row["status"] == "ok"]
         decoded = iter(decode(units, self.config))
-        done = []
+        done: list[Mapping[str, Any]] = []
         for row in rows:
             base = {name: row[name] for name in ("material_id", "status", "reason", "space_group_number")}
             if row["status"] == "ok":
@@ -210,7 +212,12 @@ def match_rms(first: Structure, second: Structure) -> float | None:
 
 
 def reconstruct(
-    path: str, out: Path, config: ReconstructConfig, campaign: CampaignConfig, command: str = "", overwrite: bool = False
+    path: str,
+    out: Path,
+    config: ReconstructConfig,
+    campaign: CampaignConfig,
+    command: str = "",
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Encode, save, decode in fresh processes, compare; write `out/reconstruct.parquet`, one row per input structure.
 
@@ -263,7 +270,7 @@ def reconstruct(
 
 
 def _decode_in_a_fresh_process(work: Path, config: DecodeConfig, campaign: CampaignConfig) -> None:
-    """Run this file as a program that is told nothing but the directory: no state of encoding can leak into decoding."""
+    """Run this file as a program that is told the directory alone: no state of encoding can leak into decoding."""
     workers, settings = str(campaign.num_workers), json.dumps(to_dict(config))
     command = [sys.executable, "-m", "cluster.reconstruct", str(work), workers, settings]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -139,9 +139,7 @@ def relax_stage(run: Run) -> dict[str, Any]:
     if lineage.complete:
         return lineage.summary
     shards = shards_of_parts(run.directory("decode"))
-    settings = run.gpu_campaign(
-        "relax", shard_deadline_s=config.shard_deadline_s, row_deadline_s=config.row_deadline_s
-    )
+    settings = run.gpu_campaign("relax", shard_deadline_s=config.shard_deadline_s, row_deadline_s=config.row_deadline_s)
     directory = run.directory("relax")
     summary = run_campaign(RelaxWork(config), shards, directory, settings, lineage.table_metadata).as_dict()
     finish_stage(directory, lineage, summary, time.monotonic() - started)

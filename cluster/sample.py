@@ -49,9 +49,7 @@ class SampleWork:
 
     schema = SAMPLE_SCHEMA
 
-    def __init__(
-        self, checkpoint: Path, config: SampleConfig, seed: int, templates: Sequence[Template] = ()
-    ) -> None:
+    def __init__(self, checkpoint: Path, config: SampleConfig, seed: int, templates: Sequence[Template] = ()) -> None:
         self.checkpoint = checkpoint
         self.config = config
         self.seed = seed
@@ -235,14 +233,14 @@ def sample(run: Run) -> dict[str, Any]:
         inputs["records"] = require_stage(records, "preprocess").identity
         templates = training_templates(records)
     work = SampleWork(checkpoint, config, run.experiment.seed, templates)
-    work.requests(np.zeros(1, dtype=np.int64), load_priors(checkpoint))  # refuses what cannot be before anything is made
+    work.requests(
+        np.zeros(1, dtype=np.int64), load_priors(checkpoint)
+    )  # refuses what cannot be before anything is made
     lineage = run.open_stage("sample", config, inputs)
     if lineage.complete:
         return lineage.summary
     starts = range(0, config.count, config.shard_size)
-    shards = [
-        Shard(index, min(config.shard_size, config.count - start), start) for index, start in enumerate(starts)
-    ]
+    shards = [Shard(index, min(config.shard_size, config.count - start), start) for index, start in enumerate(starts)]
     settings = run.gpu_campaign("sample", shard_deadline_s=6 * 3600.0, row_deadline_s=600.0)
     summary = run_campaign(work, shards, run.directory("sample"), settings, lineage.table_metadata).as_dict()
     finish_stage(run.directory("sample"), lineage, summary, time.monotonic() - started)

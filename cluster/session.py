@@ -1,6 +1,7 @@
 """Connect to Ray: a quiet local one with a token of its own, or the cluster that RAY_ADDRESS names."""
 
 import atexit
+import collections
 import contextlib
 import logging
 import os
@@ -8,12 +9,15 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from matgen.errors import StageError
 
 logger = logging.getLogger(__name__)
+
+Mapper = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -45,7 +49,7 @@ def ray_session(
         yield
         return
     address = address or os.environ.get("RAY_ADDRESS")
-    settings: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address:
         settings["address"] = address
     else:
@@ -66,6 +70,44 @@ def ray_session(
         yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def ray_mapper(num_workers: int) -> Iterator[Mapper]:
+    """Give a function like `map` that works on Ray, results in order, twice as many pieces under way as workers.
+
+    Args:
+        num_workers: 0 gives `map` itself.
+    """
+    if num_workers == 0:
+        yield map
+        return
+    with ray_session(num_workers):
+        import ray
+
+        remote = ray.remote(_apply)
+
+        def mapper(function: Callable[[Any], Any], pieces: Iterable[Any]) -> Iterator[Any]:
+            shared, waiting = ray.put(function), collections.deque[Any]()
+            for piece in pieces:
+                waiting.append(remote.remote(shared, piece))
+                if len(waiting) >= 2 * num_workers:
+                    yield _result(ray, waiting.popleft())
+            while waiting:
+                yield _result(ray, waiting.popleft())
+
+        yield mapper
+
+
+def _apply(function: Callable[[Any], Any], piece: Any) -> Any:
+    return function(piece)
+
+
+def _result(ray: Any, ref: Any) -> Any:
+    try:
+        return ray.get(ref)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error
 
 
 def prepare_environment() -> None:

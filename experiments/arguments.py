@@ -68,17 +68,17 @@ def _integer(text: str) -> int:
     return int(value)
 
 
-def _add_workers(parser: argparse.ArgumentParser, default: int | None = None) -> None:
+def _add_workers(parser: argparse._ActionsContainer, default: int | None = None) -> None:
     said = "one for each CPU" if default is None else str(default)
     parser.add_argument(
         "--workers",
         type=workers,
         default=default,
-        help=f"actors to share the work (default: {said}; 0: in this process, without Ray); results do not depend on it",
+        help=f"actors to share the work (default: {said}; 0: here, without Ray); results do not depend on it",
     )
 
 
-def _add_overwrite(parser: argparse.ArgumentParser) -> None:
+def _add_overwrite(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--overwrite", action="store_true", help="delete what another run left in these directories")
 
 
@@ -118,7 +118,7 @@ def add_generate(command: AddCommand) -> None:
         "  matgen generate --count 100 --out new\n"
         "  matgen generate --count 1000 --space-group 225 --elements Li,Fe,P,O --seed 1 --workers 2 --out new\n"
         "  matgen generate --count 100 --require-elements Li --forbid-elements Pb,Cd,Hg --out new\n"
-        "  matgen generate --count 20 --template '225:a=Na,b=Cl' --out rocksalt   (elements may be left free: 225:a,b)\n"
+        "  matgen generate --count 20 --template '225:a=Na,b=Cl' --out rocksalt   (or leave elements free: 225:a,b)\n"
         "  matgen generate --count 1000 --sampler paper --out new     (1000 steps with a corrector; slow)\n",
     )
     parser.add_argument("--count", type=count, default=100, help="samples to draw (default: 100)")

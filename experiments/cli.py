@@ -47,9 +47,11 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands; each sets `work` to the module and function that does it."""
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     group = common.add_argument_group("output")
-    group.add_argument("--json", action="store_true", help="end with the summary as one line of JSON on standard output")
+    group.add_argument(
+        "--json", action="store_true", help="end with the summary as one line of JSON on standard output"
+    )
     group.add_argument("--quiet", action="store_true", help="warnings only, no progress bar")
     group.add_argument("--debug", action="store_true", help="details, and the traceback of an error")
     parser = _Parser(prog="matgen", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)

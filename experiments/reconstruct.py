@@ -19,10 +19,10 @@ def reconstruct_command(arguments: argparse.Namespace) -> dict[str, Any]:
     campaign = CampaignConfig(
         num_workers=workers, description="reconstruct", progress=False if arguments.quiet else None
     )
-    summary = reconstruct(
-        arguments.path, arguments.out, config, campaign, arguments.command_line, arguments.overwrite
+    summary = reconstruct(arguments.path, arguments.out, config, campaign, arguments.command_line, arguments.overwrite)
+    say(
+        arguments, f"{summary['matched']} of {summary['n']} came back ({100 * summary['matched'] / summary['n']:.2f} %)"
     )
-    say(arguments, f"{summary['matched']} of {summary['n']} came back ({100 * summary['matched'] / summary['n']:.2f} %)")
     for word, count in summary["status"].items():
         say(arguments, f"  {word:24s} {count}")
     say(arguments, f"one row per structure: {summary['table']}")

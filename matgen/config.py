@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, field, replace
 
 from matgen.errors import ConfigError
+from matgen.evaluation.population import EvaluationConfig
 from matgen.models.requests import SampleConfig
 from matgen.models.symmcd import SymmCDConfig
 from matgen.relaxation.optimizer import RelaxConfig
@@ -13,7 +14,17 @@ from matgen.settings import from_dict, set_value, to_dict
 from matgen.sources.source import SourceConfig
 from matgen.training.state import TrainConfig
 
-__all__ = ["STAGES", "DecodeStageConfig", "Experiment", "PreprocessConfig", "RelaxStageConfig"]
+__all__ = [
+    "STAGES",
+    "DecodeStageConfig",
+    "EvaluateStageConfig",
+    "Experiment",
+    "PreprocessConfig",
+    "RelaxStageConfig",
+    "SampleConfig",
+    "SymmCDConfig",
+    "TrainConfig",
+]
 
 STAGES = ("preprocess", "train", "sample", "decode", "relax", "evaluate", "report")
 
@@ -59,6 +70,20 @@ class RelaxStageConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvaluateStageConfig:
+    """Settings of the stage evaluate.
+
+    `coverage` makes CrystalNN and Magpie fingerprints (0.1 s a structure); `reference_limit` takes the first crystals
+    of the test set only, for all metrics.
+    """
+
+    metrics: EvaluationConfig = field(default_factory=EvaluationConfig)
+    coverage: bool = True
+    reference_limit: int | None = None
+    shard_deadline_s: float = 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Experiment:
     """Everything that decides what a run computes; where it runs, and on how many workers, is no part of it."""
 
@@ -71,6 +96,7 @@ class Experiment:
     sample: SampleConfig = field(default_factory=SampleConfig)
     decode: DecodeStageConfig = field(default_factory=DecodeStageConfig)
     relax: RelaxStageConfig = field(default_factory=RelaxStageConfig)
+    evaluate: EvaluateStageConfig = field(default_factory=EvaluateStageConfig)
 
     def set(self, assignment: str) -> "Experiment":
         """Return a copy with one setting changed, as in `train.max_steps=2000`.

@@ -1,0 +1,359 @@
+"""Stage 5: score every sample, match samples with each other and with the training set, and sum up."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from cluster.campaign import CampaignConfig, run_campaign
+from cluster.lineage import StageLineage, finish_stage, require_stage
+from cluster.parts import Shard, part_paths, read_table, write_table
+from cluster.populations import (
+    Entry,
+    Population,
+    RecordPopulation,
+    SampledPopulation,
+    structures_of,
+)
+from cluster.run import Run
+from cluster.session import ray_mapper
+from matgen.config import EvaluateStageConfig
+from matgen.crystal.structure import Structure
+from matgen.errors import MissingDependencyError, StageError
+from matgen.evaluation.fingerprints import Fingerprints, concat_fingerprints, fingerprint_structures
+from matgen.evaluation.novelty import MatchConfig, formula_shards, match_structures, spread_matches
+from matgen.evaluation.population import References
+from matgen.evaluation.reference_index import ReferenceIndex
+from matgen.evaluation.references import build_references
+from matgen.evaluation.scores import ScoreConfig, score_structures
+from matgen.evaluation.summary import Summary, summarize
+from matgen.evaluation.table import Table
+from matgen.sources.download import cache_dir
+
+logger = logging.getLogger(__name__)
+
+MATCH_SHARDS = 32
+FINGERPRINTS_A_PIECE = 20
+
+
+class ScoreWork:
+    """Scores the crystals of a shard, one by one."""
+
+    def __init__(self, population: Population, config: ScoreConfig, extra: Sequence[str]) -> None:
+        self.population = population
+        self.config = config
+        self.extra = tuple(extra)
+        self.schema = pa.schema(
+            [
+                ("id", pa.string()),
+                ("sample_id", pa.int64()),
+                *_fields(score_structures([None], [0], config)),
+                *((name, pa.float64()) for name in self.extra),
+            ]
+        )
+
+    def setup(self) -> None:
+        """Nothing to load."""
+
+    def load(self, shard: Shard) -> Sequence[Entry]:
+        """The crystals of a shard."""
+        return self.population.read(shard)[: shard.num_rows]
+
+    def process(self, rows: Sequence[Entry]) -> list[Mapping[str, Any]]:
+        """Score them."""
+        table = score_structures(
+            [row.structure for row in rows],
+            [row.space_group_requested for row in rows],
+            self.config,
+            statuses=[row.status for row in rows],
+            reasons=[row.reason for row in rows],
+        )
+        scores = [{name: _plain(values[i]) for name, values in table.items()} for i in range(len(rows))]
+        return [
+            {"id": row.id, "sample_id": row.sample_id, **score, **row.extra}
+            for row, score in zip(rows, scores, strict=True)
+        ]
+
+    def failed(self, row: Entry, status: str, reason: str) -> Mapping[str, Any]:
+        """A crystal that could not be scored: the row of a missing one."""
+        table = score_structures([None], [row.space_group_requested], self.config, statuses=[status], reasons=[reason])
+        score = {name: _plain(values[0]) for name, values in table.items()}
+        return {"id": row.id, "sample_id": row.sample_id, **score, **row.extra}
+
+
+class MatchWork:
+    """Finds equal structures among samples of equal formulas, and in the training set."""
+
+    schema = pa.schema(
+        [
+            ("sample_id", pa.int64()),
+            ("component", pa.int64()),
+            ("component_size", pa.int64()),
+            ("novel_train", pa.bool_()),
+            ("match_train", pa.string()),
+            ("status", pa.string()),
+            ("reason", pa.string()),
+        ]
+    )
+
+    def __init__(self, samples: ReferenceIndex, train: ReferenceIndex, config: MatchConfig) -> None:
+        self.samples = samples
+        self.train = train
+        self.config = config
+
+    def setup(self) -> None:
+        """Nothing to load."""
+
+    def load(self, shard: Shard) -> Sequence[int]:
+        """Rows of the samples' index."""
+        return list(shard.payload)
+
+    def process(self, rows: Sequence[int]) -> list[Mapping[str, Any]]:
+        """Match them."""
+        ids = [int(self.samples.ids[row]) for row in rows]
+        known = self.train.select_formulas({str(self.samples.formulas[row]) for row in rows})
+        table = match_structures([self.samples[row] for row in rows], ids, {"train": known}, self.config)
+        return [
+            {**{name: _plain(values[i]) for name, values in table.items()}, "status": "ok", "reason": ""}
+            for i in range(len(rows))
+        ]
+
+    def failed(self, row: int, status: str, reason: str) -> Mapping[str, Any]:
+        """A structure that could not be compared counts as its own class, and as known."""
+        sample_id = int(self.samples.ids[row])
+        own = {"component": sample_id, "component_size": 1, "novel_train": False, "match_train": ""}
+        return {"sample_id": sample_id, **own, "status": status, "reason": reason}
+
+
+def evaluate_stage(run: Run) -> dict[str, Any]:
+    """Score the run's samples against its records and write `scores/`.
+
+    Returns:
+        The stage's summary.
+
+    Raises:
+        StageError: an earlier stage is missing or incomplete, or the directory cannot be written or holds another run.
+    """
+    samples = SampledPopulation(run.directory("decode"), run.directory("relax"))
+    records = RecordPopulation(run.records_directory)
+    config = run.experiment.evaluate
+    inputs = {"samples": samples.identity, "records": records.identity}
+    lineage = run.open_stage("evaluate", config, inputs)
+    if lineage.complete:
+        return lineage.summary
+    hull = hull_words(run) if samples.has_energies else None
+    campaign = run.campaign("evaluate", shard_deadline_s=config.shard_deadline_s)
+    return evaluate(samples, records, records, run.directory("evaluate"), config, lineage, campaign, hull=hull)
+
+
+def hull_words(run: Run) -> str | None:
+    """Say which hull the energies are held against; None without one."""
+    directory = run.experiment.relax.hull
+    if not directory:
+        return None
+    from matgen.relaxation.reference import ReferenceHull
+
+    sizes = ReferenceHull.load(Path(directory)).sizes()
+    return f"CHGNet, local hull of {sizes['num_with_energy']} entries, {sizes['num_relaxed']} of them relaxed"
+
+
+def evaluate(
+    samples: Population,
+    train: Population,
+    test: Population,
+    out: Path,
+    config: EvaluateStageConfig,
+    lineage: StageLineage,
+    campaign: CampaignConfig,
+    *,
+    hull: str | None = None,
+) -> dict[str, Any]:
+    """Score samples against a training and a test set; write the table of scores and `summary.json`.
+
+    Args:
+        samples: what to score.
+        train: for novelty, templates, and its own scores; of a set with splits, the split train is taken.
+        test: for distances and coverage; of a set with splits, the split test, or val where that is empty.
+        out: directory of the stage.
+        config: settings.
+        lineage: the stage's lineage, open.
+        campaign: actors and progress.
+        hull: words for the hull of the energies.
+
+    Returns:
+        Counts by status, and the headline figures.
+    """
+    started = time.monotonic()
+    table = _scores(samples, out, config, lineage, campaign)
+    train_set = list(structures_of(train, ("train",))) or list(structures_of(train))
+    test_name, test_set = _test_set(test, config.reference_limit)
+    if not train_set or not test_set:
+        raise StageError("there is no reference crystal to compare with")
+    matches = _matches(samples, table, train_set, out, config, lineage, campaign)
+    table |= spread_matches(matches, table["sample_id"])
+    with ray_mapper(campaign.num_workers) as mapper:
+        references, fingerprints, why = _references(samples, train_set, test_name, test_set, config, mapper)
+    summary = summarize(
+        table,
+        references,
+        config.metrics,
+        sample_fingerprints=fingerprints,
+        coverage_reason=why,
+        hull=hull,
+    )
+    _write(out, table, summary, lineage)
+    result = {
+        "n": summary.num_samples,
+        "status": summary.statuses,
+        "metrics": {metric.name: metric.value for metric in summary.metrics if metric.status == "ok"},
+        "not_run": {metric.name: metric.reason for metric in summary.metrics if metric.status != "ok"},
+    }
+    finish_stage(out, lineage, result, time.monotonic() - started)
+    return result
+
+
+def _scores(
+    samples: Population, out: Path, config: EvaluateStageConfig, lineage: StageLineage, campaign: CampaignConfig
+) -> Table:
+    extra: tuple[str, ...] = ()
+    if isinstance(samples, SampledPopulation):
+        extra = samples.decoded + (samples.relaxed if samples.has_energies else ())
+    work = ScoreWork(samples, config.metrics.score, extra)
+    run_campaign(work, samples.shards(), out / "scored", campaign, lineage.table_metadata)
+    return _table_of(out / "scored")
+
+
+def _matches(
+    samples: Population,
+    table: Table,
+    train_set: Sequence[tuple[str, Structure]],
+    out: Path,
+    config: EvaluateStageConfig,
+    lineage: StageLineage,
+    campaign: CampaignConfig,
+) -> Table:
+    good = {int(sample_id) for sample_id, word in zip(table["sample_id"], table["status"]) if word == "ok"}
+    chosen = [
+        (entry.sample_id, entry.structure)
+        for shard in samples.shards()
+        for entry in samples.read(shard)
+        if entry.sample_id in good and entry.structure is not None
+    ]
+    index = ReferenceIndex.from_structures("samples", (item[1] for item in chosen), (str(item[0]) for item in chosen))
+    known = ReferenceIndex.from_structures("train", (item[1] for item in train_set), (item[0] for item in train_set))
+    rows = formula_shards(index.formulas.tolist(), MATCH_SHARDS) if chosen else []
+    shards = [Shard(i, len(piece), [int(row) for row in piece]) for i, piece in enumerate(rows)]
+    work = MatchWork(index, known, config.metrics.match)
+    run_campaign(work, shards, out / "matches", campaign, lineage.table_metadata)
+    if not shards:
+        return {name: np.zeros(0, dtype=np.int64) for name in MatchWork.schema.names[:5]}
+    matches = _table_of(out / "matches")
+    return {name: matches[name] for name in MatchWork.schema.names[:5]}
+
+
+def _test_set(test: Population, limit: int | None) -> tuple[str, list[tuple[str, Structure]]]:
+    for splits in (("test",), ("val",), None):
+        found = list(structures_of(test, splits, limit))
+        if found:
+            return f"{splits[0] if splits else 'reference'} ({len(found):,})", found
+    return "", []
+
+
+def _references(
+    samples: Population,
+    train_set: Sequence[tuple[str, Structure]],
+    test_name: str,
+    test_set: Sequence[tuple[str, Structure]],
+    config: EvaluateStageConfig,
+    mapper: Any,
+) -> tuple[References, Fingerprints | None, str]:
+    """Scores and fingerprints of the references (cached), and the fingerprints of the first samples."""
+    build = partial(
+        build_references,
+        [item[1] for item in train_set],
+        [item[1] for item in test_set],
+        config.metrics,
+        train_name=f"train ({len(train_set):,})",
+        test_name=test_name,
+        cache_folder=cache_dir() / "references",
+        mapper=mapper,
+    )
+    if not config.coverage:
+        return build(with_coverage=False), None, "switched off (evaluate.coverage)"
+    try:
+        entries = [entry for shard in samples.shards() for entry in samples.read(shard)]
+        first = [entry.structure if entry.status == "ok" else None for entry in entries]
+        first = first[: config.metrics.coverage.num_samples]
+        pieces = [first[i : i + FINGERPRINTS_A_PIECE] for i in range(0, len(first), FINGERPRINTS_A_PIECE)]
+        make = partial(fingerprint_structures, config=config.metrics.fingerprints)
+        return build(with_coverage=True), concat_fingerprints(list(mapper(make, pieces))), ""
+    except MissingDependencyError as error:
+        logger.warning("coverage is not run: %s", error)
+        return build(with_coverage=False), None, str(error)
+
+
+def _write(out: Path, table: Table, summary: Summary, lineage: StageLineage) -> None:
+    arrays = {name: pa.array([_plain(value) for value in values]) for name, values in table.items()}
+    write_table(out / "scores.parquet", pa.table(arrays), lineage.table_metadata)
+    try:
+        summary.save(out / "summary.json")
+    except OSError as error:
+        raise StageError(f"cannot write {out / 'summary.json'}: {error.strerror or error}") from error
+
+
+def _table_of(directory: Path) -> Table:
+    """Read all parts as columns; text as object arrays."""
+    return _columns(pa.concat_tables([read_table(path) for path in part_paths(directory)]))
+
+
+def _columns(table: pa.Table) -> Table:
+    columns: Table = {}
+    for name in table.column_names:
+        column = table.column(name)
+        if pa.types.is_string(column.type):
+            columns[name] = np.array([value or "" for value in column.to_pylist()], dtype=object)
+        else:
+            columns[name] = column.to_numpy(zero_copy_only=False)
+    return columns
+
+
+def _fields(table: Table) -> list[tuple[str, pa.DataType]]:
+    kinds = {"f": pa.float64(), "b": pa.bool_(), "i": pa.int64(), "O": pa.string(), "U": pa.string()}
+    return [(name, kinds[values.dtype.kind]) for name, values in table.items()]
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def score_table(directory: Path) -> Table:
+    """Read the table of scores of a finished stage evaluate.
+
+    Raises:
+        StageError: it did not run to its end.
+    """
+    require_stage(directory, "evaluate")
+    return _columns(read_table(directory / "scores.parquet"))
+
+
+def reference_scores(run: Run) -> References:
+    """Return the scores of the run's training and test set (cached), without fingerprints."""
+    records = RecordPopulation(run.records_directory)
+    train_set = list(structures_of(records, ("train",)))
+    test_name, test_set = _test_set(records, run.experiment.evaluate.reference_limit)
+    with ray_mapper(run.num_workers) as mapper:
+        return build_references(
+            [item[1] for item in train_set],
+            [item[1] for item in test_set],
+            run.experiment.evaluate.metrics,
+            train_name=f"train ({len(train_set):,})",
+            test_name=test_name,
+            cache_folder=cache_dir() / "references",
+            mapper=mapper,
+            with_coverage=False,
+        )
