@@ -11,11 +11,13 @@ import io
 import math
 import re
 import warnings
-from typing import TYPE_CHECKING, Any, NoReturn
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import gemmi
 import numpy as np
 
+from matgen.crystal.cif_elements import Z_OF, element_of_label, element_of_symbol
 from matgen.crystal.cif_symmetry import expand, is_identity_only, operation_candidates
 from matgen.crystal.cif_writer import CifSymmetry, write_cif
 from matgen.crystal.elements import SYMBOLS
@@ -28,11 +30,18 @@ from matgen.errors import (
 )
 from matgen.geometry.coordinates import wrap
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 __all__ = ["OCCUPANCY_TOLERANCE", "CifSymmetry", "parse_cif", "write_cif"]
 
+# What pymatgen raises on text that is no CIF; it has no exception of its own.
+_SECOND_READER_ERRORS = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RuntimeError,
+)
 # A refined occupancy of 0.999(2) means full; 0.99 means one vacancy in a hundred.
 OCCUPANCY_TOLERANCE = 2e-3
 
@@ -47,9 +56,15 @@ _CELL_TAGS = (
 )
 _FRACT_TAGS = (_ATOM_TAG, "_atom_site_fract_y", "_atom_site_fract_z")
 _NULLS = frozenset({"?", "."})
-_SYMBOL = re.compile(r"[\"']?([A-Za-z]{1,2})(?:[\d.]*[+-]?|[+-][\d.]*)[\"']?$")
-_LABEL = re.compile(r"[\"']?([A-Za-z]+)")
-_Z_OF = {symbol: z for z, symbol in enumerate(SYMBOLS) if z} | {"D": 1, "T": 1}
+_SITE_TAGS = (
+    *_FRACT_TAGS,
+    "_atom_site_label",
+    "_atom_site_type_symbol",
+    "_atom_site_occupancy",
+    "_atom_site_disorder_group",
+    "_atom_site_symmetry_multiplicity",
+    "_atom_site_site_symmetry_multiplicity",
+)
 
 
 class _SecondReaderError(Exception):
@@ -82,22 +97,20 @@ def _read_with_gemmi(text: str, index: int) -> Structure:
         document = gemmi.cif.read_string(text)
     except (ValueError, RuntimeError) as error:
         raise _SecondReaderError(f"not CIF syntax: {_one_line(error)}") from None
-    blocks = document if len(document) == 1 else [block for block in document if len(block.find_values(_ATOM_TAG))]
+    num_blocks = len(document)
+    blocks = document if num_blocks == 1 else [block for block in document if len(block.find_values(_ATOM_TAG))]
     if index >= len(blocks) or not len(blocks[index].find_values(_ATOM_TAG)):
-        raise UnreadableStructureError(
-            f"no atoms: {len(document)} data block(s), none with {_ATOM_TAG}"
-            if index == 0
-            else f"no structure number {index} in {len(document)} data block(s)"
-        )
+        raise UnreadableStructureError(f"no structure number {index} in {num_blocks} data block(s) with {_ATOM_TAG}")
     return _read_block(blocks[index])
 
 
 def _read_block(block: gemmi.cif.Block) -> Structure:
-    labels = list(block.find_values("_atom_site_label"))
-    frac_coords = _coordinates(block, labels)
-    num_atoms = len(frac_coords)
-    atomic_numbers = _atomic_numbers(block, labels, num_atoms)
-    _refuse_disorder(block, labels, num_atoms)
+    sites = _Sites.of(block)
+    frac_coords = _coordinates(sites)
+    atomic_numbers = _atomic_numbers(sites, block)
+    if len(atomic_numbers) != len(frac_coords):
+        raise UnreadableStructureError(f"{len(atomic_numbers)} element symbols for {len(frac_coords)} coordinates")
+    _refuse_disorder(sites)
     _refuse_shared_sites(frac_coords, atomic_numbers)
     lengths, angles = _cell(block)
     if not is_identity_only(block):
@@ -105,9 +118,31 @@ def _read_block(block: gemmi.cif.Block) -> Structure:
         candidates = operation_candidates(block, cell)
         if not candidates:
             raise _SecondReaderError("the symmetry is named by nothing that we know")
-        multiplicities = _multiplicities(block, num_atoms)
-        frac_coords, atomic_numbers = expand(cell, candidates, frac_coords, atomic_numbers, multiplicities)
-    return Structure.from_parameters(lengths, angles, wrap(frac_coords), atomic_numbers)
+        stated = _multiplicities(sites), _stated_num_atoms(block)
+        frac_coords, atomic_numbers = expand(cell, candidates, frac_coords, atomic_numbers, *stated)
+    return Structure.from_parameters(np.array(lengths), np.array(angles), wrap(frac_coords), atomic_numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sites:
+    """The atom list of a block as columns of text, by tag in lower case."""
+
+    columns: dict[str, list[str]]
+
+    @classmethod
+    def of(cls, block: gemmi.cif.Block) -> _Sites:
+        loop = block.find_loop(_ATOM_TAG).get_loop()
+        if loop is None:  # a single atom may be given without a loop
+            return cls({tag: list(block.find_values(tag)) for tag in _SITE_TAGS})
+        tags, values = loop.tags, loop.values  # one call for all cells: asking gemmi per column takes twice the time
+        return cls({tag.lower(): values[i :: len(tags)] for i, tag in enumerate(tags)})
+
+    def column(self, tag: str) -> list[str]:
+        return self.columns.get(tag, [])
+
+    def name(self, index: int) -> str:
+        labels = self.column("_atom_site_label")
+        return f"site {index + 1}" + (f" ({labels[index]})" if index < len(labels) else "")
 
 
 def _cell(block: gemmi.cif.Block) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
@@ -117,9 +152,9 @@ def _cell(block: gemmi.cif.Block) -> tuple[tuple[float, float, float], tuple[flo
     a, b, c, alpha, beta, gamma = values = [_number(text) for text in texts]
     if not all(map(math.isfinite, values)):
         raise NonFiniteStructureError(f"cell parameters are not finite: {texts}")
-    cosines = [math.cos(math.radians(angle)) for angle in (alpha, beta, gamma)]
+    x, y, z = math.cos(math.radians(alpha)), math.cos(math.radians(beta)), math.cos(math.radians(gamma))
     # (volume / abc)^2, the determinant of the metric tensor of the unit vectors
-    squared = 1 + 2 * math.prod(cosines) - sum(cosine * cosine for cosine in cosines)
+    squared = 1 + 2 * x * y * z - x * x - y * y - z * z
     if min(a, b, c) <= 0 or min(alpha, beta, gamma) <= 0 or squared <= 1e-8:
         raise NonFiniteStructureError(
             f"the cell has no volume: lengths {(a, b, c)} Å, angles {(alpha, beta, gamma)} degrees"
@@ -127,27 +162,27 @@ def _cell(block: gemmi.cif.Block) -> tuple[tuple[float, float, float], tuple[flo
     return (a, b, c), (alpha, beta, gamma)
 
 
-def _coordinates(block: gemmi.cif.Block, labels: Sequence[str]) -> np.ndarray:
-    columns = [list(block.find_values(tag)) for tag in _FRACT_TAGS]
+def _coordinates(sites: _Sites) -> np.ndarray:
+    columns = [sites.column(tag) for tag in _FRACT_TAGS]
     if not len(columns[0]) == len(columns[1]) == len(columns[2]):
         raise UnreadableStructureError(f"coordinates are incomplete: {[len(column) for column in columns]} x, y, z")
     try:
         rows = [list(map(float, column)) for column in columns]
     except ValueError:
-        rows = [[_coordinate(text, i, labels) for i, text in enumerate(column)] for column in columns]
+        rows = [[_coordinate(text, sites, i) for i, text in enumerate(column)] for column in columns]
     frac_coords = np.array(rows).T
     if not np.isfinite(frac_coords).all():
         bad = int(np.flatnonzero(~np.isfinite(frac_coords).all(axis=1))[0])
-        raise NonFiniteStructureError(f"{_site(bad, labels)} has coordinates {frac_coords[bad].tolist()}")
+        raise NonFiniteStructureError(f"{sites.name(bad)} has coordinates {frac_coords[bad].tolist()}")
     return frac_coords
 
 
-def _coordinate(text: str, site: int, labels: Sequence[str]) -> float:
+def _coordinate(text: str, sites: _Sites, index: int) -> float:
     if text in _NULLS:
-        raise UnreadableStructureError(f"{_site(site, labels)} has no coordinates ({text!r})")
+        raise UnreadableStructureError(f"{sites.name(index)} has no coordinates ({text!r})")
     value = _number(text)
     if math.isnan(value) and "nan" not in text.lower():
-        raise UnreadableStructureError(f"{_site(site, labels)} has a coordinate that is no number: {text!r}")
+        raise UnreadableStructureError(f"{sites.name(index)} has a coordinate that is no number: {text!r}")
     return value
 
 
@@ -159,81 +194,70 @@ def _number(text: str) -> float:
         return gemmi.cif.as_number(gemmi.cif.as_string(text))
 
 
-def _atomic_numbers(block: gemmi.cif.Block, labels: Sequence[str], num_atoms: int) -> np.ndarray:
-    symbols = list(block.find_values("_atom_site_type_symbol"))
-    try:
-        numbers = [_Z_OF[symbol] for symbol in symbols]
-    except KeyError:
-        numbers = [_element_of_symbol(symbol, i, block, labels) for i, symbol in enumerate(symbols)]
+def _atomic_numbers(sites: _Sites, block: gemmi.cif.Block) -> np.ndarray:
+    symbols = sites.column("_atom_site_type_symbol")
+    labels = sites.column("_atom_site_label")
     if not symbols:
-        formula = _formula_elements(block)
-        numbers = [_element_of_label(label, formula) for label in labels]
-    if len(numbers) != num_atoms:
-        raise UnreadableStructureError(f"{len(numbers)} element symbols for {num_atoms} coordinates")
+        return np.array([element_of_label(label, _formula_elements(block)) for label in labels])
+    try:
+        return np.array([Z_OF[symbol] for symbol in symbols])
+    except KeyError:
+        pass
+    numbers = []
+    for i, symbol in enumerate(symbols):
+        if symbol in _NULLS and labels:
+            number: int | None = element_of_label(labels[i], _formula_elements(block))
+        else:
+            number = element_of_symbol(symbol)
+        if number is None:
+            raise UnreadableStructureError(f"{sites.name(i)} is of no known element: {symbol!r}")
+        numbers.append(number)
     return np.array(numbers)
-
-
-def _element_of_symbol(symbol: str, site: int, block: gemmi.cif.Block, labels: Sequence[str]) -> int:
-    """Fe, Fe3+, O2-, Cu+2, FE and deuterium; a symbol left empty is taken from the label."""
-    if symbol in _NULLS and len(labels) > site:
-        return _element_of_label(labels[site], _formula_elements(block))
-    match = _SYMBOL.match(symbol)
-    number = _Z_OF.get(match.group(1).capitalize()) if match else None
-    if number is None:
-        raise UnreadableStructureError(f"{_site(site, labels)} is of no known element: {symbol!r}")
-    return number
-
-
-def _element_of_label(label: str, formula: frozenset[int]) -> int:
-    """The element in Fe1, O1A or CA2; where one and two letters both fit, the formula or the case decides."""
-    match = _LABEL.match(label)
-    letters = match.group(1) if match else ""
-    fits = [_Z_OF[s] for s in (letters[:1].capitalize(), letters[:2].capitalize()) if s in _Z_OF]
-    if len(letters) == 1 or len(set(fits)) == 1:
-        # Wat1 is water, not tungsten: three letters need the formula's word
-        fits = fits[:1] if len(letters) < 3 or fits[0] in formula else []
-    elif len(fits) == 2 and formula.isdisjoint(fits) is False and not formula.issuperset(fits):
-        fits = [z for z in fits if z in formula]
-    elif len(fits) == 2 and letters[1].islower():
-        fits = fits[1:]
-    if len(fits) != 1:
-        raise UnreadableStructureError(f"no _atom_site_type_symbol, and label {label!r} names no single element")
-    return fits[0]
 
 
 def _formula_elements(block: gemmi.cif.Block) -> frozenset[int]:
     formula = block.find_value("_chemical_formula_sum") or ""
-    return frozenset(_Z_OF[symbol] for symbol in re.findall(r"[A-Z][a-z]?", formula) if symbol in _Z_OF)
+    return frozenset(Z_OF[symbol] for symbol in re.findall(r"[A-Z][a-z]?", formula) if symbol in Z_OF)
 
 
-def _refuse_disorder(block: gemmi.cif.Block, labels: Sequence[str], num_atoms: int) -> None:
-    occupancies = list(block.find_values("_atom_site_occupancy"))
-    if any(text != "1" for text in occupancies):
+def _refuse_disorder(sites: _Sites) -> None:
+    occupancies = sites.column("_atom_site_occupancy")
+    if occupancies.count("1") != len(occupancies):
         for i, text in enumerate(occupancies):
             if text not in _NULLS and not abs(_number(text) - 1.0) <= OCCUPANCY_TOLERANCE:
-                raise DisorderedStructureError(f"{_site(i, labels)} of {num_atoms} has occupancy {text}")
-    groups = set(block.find_values("_atom_site_disorder_group")) - _NULLS - {"0"}
+                raise DisorderedStructureError(f"{sites.name(i)} of {len(occupancies)} has occupancy {text}")
+    groups = set(sites.column("_atom_site_disorder_group")) - _NULLS - {"0"}
     if len(groups) > 1 or any(group.startswith("-") for group in groups):
         raise DisorderedStructureError(f"alternative positions in disorder groups {', '.join(sorted(groups))}")
 
 
 def _refuse_shared_sites(frac_coords: np.ndarray, atomic_numbers: np.ndarray) -> None:
     """Two species at one exact position are a mixed site whose occupancies were left out."""
-    positions = dict(zip(map(tuple, frac_coords.tolist()), atomic_numbers.tolist()))
-    if len(positions) == len(frac_coords):
+    positions = list(map(tuple, frac_coords.tolist()))
+    if len(set(positions)) == len(positions):
         return
-    for position, number in zip(map(tuple, frac_coords.tolist()), atomic_numbers.tolist()):
-        if positions[position] != number:
-            pair = sorted(_symbol(z) for z in (positions[position], number))
-            raise DisorderedStructureError(f"{' and '.join(pair)} share the position {position}")
+    first: dict[tuple[float, ...], int] = {}
+    for position, number in zip(positions, atomic_numbers.tolist()):
+        if first.setdefault(position, number) != number:
+            pair = " and ".join(sorted(SYMBOLS[z] for z in (first[position], number)))
+            raise DisorderedStructureError(f"{pair} share the position {position}")
 
 
-def _multiplicities(block: gemmi.cif.Block, num_atoms: int) -> np.ndarray | None:
+def _multiplicities(sites: _Sites) -> np.ndarray | None:
     for tag in ("_atom_site_symmetry_multiplicity", "_atom_site_site_symmetry_multiplicity"):
-        column = list(block.find_values(tag))
-        if len(column) == num_atoms and all(text.isdigit() for text in column):
-            return np.array(column, dtype=np.int64)
+        column = sites.column(tag)
+        if column and all(text.isdecimal() for text in column):
+            return np.array([int(text) for text in column])
     return None
+
+
+def _stated_num_atoms(block: gemmi.cif.Block) -> int | None:
+    """Atoms per cell from formula and Z, where both are given and whole."""
+    formula = gemmi.cif.as_string(block.find_value("_chemical_formula_sum") or "?")
+    units = block.find_value("_cell_formula_units_Z") or "?"
+    counts = [float(count or 1) for count in re.findall(r"[A-Z][a-z]?(\d*(?:\.\d+)?)", formula)]
+    total = float(sum(counts) * int(units)) if units.isdecimal() else 0.0
+    return int(total) if total > 0 and total.is_integer() else None
 
 
 def _read_with_pymatgen(text: str, index: int, reason: str) -> Structure:
@@ -246,7 +270,7 @@ def _read_with_pymatgen(text: str, index: int, reason: str) -> Structure:
             warnings.simplefilter("ignore")
             parser: Any = CifParser(io.StringIO(text), occupancy_tolerance=1.0)
             structures = parser.parse_structures(primitive=False, symmetrized=False, on_error="raise")
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, ZeroDivisionError, AssertionError) as error:
+    except _SECOND_READER_ERRORS as error:
         _refuse(f"{reason}; the second reader: {_one_line(error)}", error)
     if index >= len(structures):
         _refuse(f"{reason}; the second reader found {len(structures)} structure(s)")
@@ -266,14 +290,6 @@ def _refuse(reason: str, cause: Exception | None = None) -> NoReturn:
     text = str(cause or "").lower()
     error: type[StructureError] = DisorderedStructureError if "occupanc" in text else UnreadableStructureError
     raise error(reason)
-
-
-def _site(index: int, labels: Sequence[str]) -> str:
-    return f"site {index + 1}" + (f" ({labels[index]})" if index < len(labels) else "")
-
-
-def _symbol(atomic_number: int) -> str:
-    return SYMBOLS[int(atomic_number)]
 
 
 def _one_line(error: BaseException) -> str:

@@ -89,8 +89,9 @@ def expand(
     frac_coords: Float[np.ndarray, "M 3"],
     atomic_numbers: Int[np.ndarray, " M"],
     multiplicities: Int[np.ndarray, " M"] | None,
+    num_atoms: int | None,
 ) -> tuple[Float[np.ndarray, "N 3"], Int[np.ndarray, " N"]]:
-    """All atoms of the cell, from the first candidate that yields the stated multiplicities (or the first of all).
+    """All atoms of the cell, from the first candidate that yields what the file says of them, or the first of all.
 
     Args:
         cell: lengths in Å, angles in degrees.
@@ -98,6 +99,7 @@ def expand(
         frac_coords: the listed atoms.
         atomic_numbers: their Z.
         multiplicities: atoms per cell that the file states for each, or None.
+        num_atoms: atoms per cell that its formula and Z state, or None.
 
     Returns:
         Fractional coordinates in [0, 1) and Z of all atoms, orbit by orbit.
@@ -115,7 +117,8 @@ def expand(
             failure = failure or error
             continue
         results.append(_merged(orbits, atomic_numbers, lattice))
-        if multiplicities is None or [len(orbit) for orbit in orbits] == multiplicities.tolist():
+        agrees = multiplicities is None or [len(orbit) for orbit in orbits] == multiplicities.tolist()
+        if agrees and num_atoms in (None, len(results[-1][1])):
             return results[-1]
     if not results:
         assert failure is not None
@@ -244,7 +247,7 @@ def _named_settings(block: gemmi.cif.Block, cell: gemmi.UnitCell) -> tuple[list[
             return settings, True
     for text in _values(block, _NUMBER_TAGS):
         named = True
-        if text.isdigit() and 1 <= int(text) <= 230:
+        if text.isdecimal() and 1 <= int(text) <= 230:
             groups = [group for group in gemmi.spacegroup_table() if group.number == int(text)]
             return [group.xhm() for group in sorted(groups, key=_unusual)], True
     return [], named

@@ -34,7 +34,7 @@ def parse_extxyz_frame(text: str) -> tuple[Structure, dict[str, object]]:
         NonFiniteStructureError: a number is not finite or the cell has no volume.
     """
     lines = text.strip("\n").splitlines()
-    if len(lines) < 3 or not lines[0].strip().isdigit():
+    if len(lines) < 3 or not lines[0].strip().isdecimal():
         found = lines[0].strip()[:60] if lines else ""
         raise UnreadableStructureError(f"a frame starts with its number of atoms, found {found!r}")
     total = int(lines[0])
@@ -101,7 +101,7 @@ def _columns(text: str) -> tuple[int, int]:
     position = 0
     for name, width in zip(words[0::3], words[2::3]):
         starts[name.lower()] = position
-        position += int(width) if width.isdigit() else 1
+        position += int(width) if width.isdecimal() else 1
     species = next((starts[name] for name in ("species", "element", "symbols", "z", "numbers") if name in starts), None)
     where = next((starts[name] for name in ("pos", "positions") if name in starts), None)
     if species is None or where is None:
@@ -110,7 +110,7 @@ def _columns(text: str) -> tuple[int, int]:
 
 
 def _species(word: str) -> int:
-    return int(word) if word.isdigit() else atomic_number(word)
+    return int(word) if word.isdecimal() else atomic_number(word)
 
 
 def _scalar(text: str) -> object:

@@ -146,7 +146,7 @@ def _scan_extxyz(stream: IO[bytes], offset: int) -> Iterator[tuple[int, bytes]]:
         if not header.strip():
             offset += len(header)
             continue
-        if not header.strip().isdigit():
+        if not header.strip().isdigit() or len(header) > 12:
             yield offset, header + stream.read(1000)
             return
         frame = header + b"".join(islice(stream, int(header) + 1))

@@ -92,7 +92,7 @@ def _scaled(vectors: np.ndarray, scale: list[float]) -> np.ndarray:
 def _species(lines: list[str]) -> tuple[list[str], list[int], int]:
     """Symbols, counts, and the index of the line after them."""
     words = lines[5].split()
-    if words and words[0].isdigit():
+    if words and words[0].isdecimal():
         counts, row, names = words, 6, lines[0].split()[: len(words)]
         source = "the comment line (VASP 4)"
     else:
@@ -101,7 +101,7 @@ def _species(lines: list[str]) -> tuple[list[str], list[int], int]:
     counts = [word for word in counts if not word.startswith("!")]
     # Fe_pv and Fe/a1b2c3 name pseudopotentials
     symbols = [re.split(r"[_/.]", name)[0] for name in names]
-    if not counts or len(symbols) != len(counts) or not all(word.isdigit() for word in counts):
+    if not counts or len(symbols) != len(counts) or not all(word.isdecimal() for word in counts):
         raise UnreadableStructureError(f"elements {names} in {source} do not fit the counts {counts}")
     return symbols, [int(word) for word in counts], row
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from matgen.crystal.elements import SYMBOLS
+from matgen.crystal.cif_elements import Z_OF
 from matgen.errors import UnreadableStructureError
-
-_Z_OF = {symbol: z for z, symbol in enumerate(SYMBOLS) if z} | {"D": 1, "T": 1}
 
 
 def atomic_number(symbol: str) -> int:
@@ -20,7 +18,7 @@ def atomic_number(symbol: str) -> int:
     Raises:
         UnreadableStructureError: there is no such element.
     """
-    number = _Z_OF.get(symbol)
+    number = Z_OF.get(symbol)
     if number is None:
         raise UnreadableStructureError(f"no element is called {symbol!r}")
     return number
