@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from matgen.evaluation.bootstrap import BootstrapConfig, Interval, centred_interval, resample_counts
+from matgen.evaluation.bootstrap import BootstrapConfig, Interval, centred_interval
+from matgen.evaluation.class_counts import count_classes, is_new_class
 from matgen.evaluation.metric import Metric, MetricGroup
 from matgen.evaluation.population import EvaluationConfig, References
 from matgen.evaluation.stability import representative_weights, stability_columns
@@ -48,53 +49,17 @@ def template_metrics(table: Table, references: References, config: EvaluationCon
 def _template_counts(
     name: str, label: str, templates: np.ndarray, known: np.ndarray, protocol: str, group: MetricGroup
 ) -> list[Metric]:
-    classes = class_labels(templates)
+    counts = count_classes(templates, known, group.bootstrap)
     num = len(templates)
-    new = ~np.isin(templates.astype(np.str_), np.unique(known.astype(np.str_))) & (classes >= 0)
-    unique_weights = representative_weights(classes >= 0, classes)
-    new_weights = unique_weights * new
-    unique = float(unique_weights.sum())
-    in_train = 1.0 - float(new_weights.sum()) / unique
-    ratio = ratio_interval(unique_weights - new_weights, unique_weights, group.bootstrap)
-    known = known[known != ""].astype(np.str_)
-    train_counts = np.unique(known, return_counts=True)[1] if len(known) else np.zeros(0)
-    # draws with replacement from the training set: how many templates a perfect copy would show
-    expected = float((1.0 - (1.0 - train_counts / max(train_counts.sum(), 1)) ** num).sum())
-    count = count_interval(unique_weights, group.bootstrap)
     return [
-        group.value(f"{name}s_unique", f"unique {label}", "count", unique, count, num, protocol, better="higher",
-                    reference=float(len(train_counts)), same_n=expected),
-        group.value(f"{name}s_in_train", f"unique {label} in train", "share", in_train, ratio, num, protocol,
-                    better="lower", reference=1.0),
-        group.value(f"{name}s_new", f"new {label}", "count", float(new_weights.sum()),
-                    count_interval(new_weights, group.bootstrap), num, protocol, better="higher", reference=0.0),
-        group.share(f"{name}s_new_samples", f"samples with new {label}", new,
-                    protocol),
+        group.value(f"{name}s_unique", f"unique {label}", "count", counts.unique, counts.unique_interval, num, protocol,
+                    better="higher", reference=counts.reference_unique, same_n=counts.expected_of_reference),
+        group.value(f"{name}s_in_train", f"unique {label} in train", "share", counts.known_share,
+                    counts.known_share_interval, num, protocol, better="lower", reference=1.0),
+        group.value(f"{name}s_new", f"new {label}", "count", counts.new, counts.new_interval, num, protocol,
+                    better="higher", reference=0.0),
+        group.share(f"{name}s_new_samples", f"samples with new {label}", is_new_class(templates, known), protocol),
     ]  # fmt: skip
-
-
-def class_labels(texts: np.ndarray) -> np.ndarray:
-    """Integer label of each distinct text; -1 for ""."""
-    labels = np.unique(texts.astype(np.str_), return_inverse=True)[1].astype(np.int64)
-    return np.where(texts == "", -1, labels)
-
-
-def count_interval(weights: np.ndarray, config: BootstrapConfig) -> Interval:
-    """Bootstrap interval of a number of classes, the sum of `representative_weights`.
-
-    Resampling rows and counting classes again would always find fewer, so that each row keeps the weight that it has.
-    """
-    replicates = np.concatenate([counts @ weights for counts in resample_counts(len(weights), config)])
-    low, high = centred_interval(float(weights.sum()), replicates, config)
-    return max(low, 0.0), high
-
-
-def ratio_interval(numerator: np.ndarray, denominator: np.ndarray, config: BootstrapConfig) -> Interval:
-    """Bootstrap interval of the ratio of two sums over the same rows."""
-    draws = resample_counts(len(numerator), config)
-    replicates = np.concatenate([(counts @ numerator) / np.maximum(counts @ denominator, 1e-12) for counts in draws])
-    low, high = centred_interval(float(numerator.sum() / denominator.sum()), replicates, config)
-    return max(low, 0.0), min(high, 1.0)
 
 
 def novelty_metrics(table: Table, config: EvaluationConfig, reference_names: Sequence[tuple[str, str]]) -> list[Metric]:

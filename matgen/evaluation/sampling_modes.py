@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from matgen.evaluation.bootstrap import Interval
-from matgen.evaluation.discovery import class_labels, count_interval, ratio_interval
+from matgen.evaluation.class_counts import count_classes, is_new_class
 from matgen.evaluation.distributions import (
     entropy,
     entropy_interval,
@@ -102,11 +102,9 @@ def _diversity(
         return [
             group.not_run(f"{kind}_{s[0]}", f"{s[1]}, {kind}", s[2], s[3], f"no groups {kind}", s[4]) for s in specs
         ]
-    expected = float((1.0 - (1.0 - train / train.sum()) ** num).sum())
-    classes = np.repeat(np.arange(len(counts)), counts)
-    weights = representative_weights(np.ones(num, dtype=bool), classes)
+    groups = count_classes(_as_texts(counts), _as_texts(train), config.bootstrap)
     values = (
-        (float((counts > 0).sum()), count_interval(weights, config.bootstrap), float((train > 0).sum()), expected),
+        (groups.unique, groups.unique_interval, groups.reference_unique, groups.expected_of_reference),
         (entropy(counts), entropy_interval(counts, config.bootstrap), entropy(train), None),
         (jensen_shannon(counts, train), jensen_shannon_interval(counts, train, config.bootstrap), 0.0, None),
     )
@@ -141,16 +139,22 @@ def _novelty(table: Table, references: References, config: EvaluationConfig) -> 
 def _novel_templates(
     name: str, words: str, templates: np.ndarray, known: np.ndarray, text: str, group: MetricGroup
 ) -> list[Metric]:
-    classes = class_labels(templates)
-    new = ~np.isin(templates.astype(np.str_), np.unique(known.astype(np.str_))) & (classes >= 0)
-    weights = representative_weights(classes >= 0, classes)
+    new = is_new_class(templates, known)
     samples = group.share(f"novel_{name}_samples", f"samples with novel {words}", new, f"{text}; of all drawn")
     label = f"share of unique {words} that are novel"
-    if weights.sum() == 0:
+    if not (templates != "").any():
         return [samples, group.not_run(f"novel_{name}s", label, "share", text, "no sample has a detected template")]
-    value = float((weights * new).sum() / weights.sum())
-    interval = ratio_interval(weights * new, weights, group.bootstrap)
-    return [samples, group.value(f"novel_{name}s", label, "share", value, interval, len(new), text, better="higher")]
+    counts = count_classes(templates, known, group.bootstrap)
+    low, high = counts.known_share_interval
+    value = 1.0 - counts.known_share
+    return [
+        samples,
+        group.value(f"novel_{name}s", label, "share", value, (1.0 - high, 1.0 - low), len(new), text, better="higher"),
+    ]
+
+
+def _as_texts(histogram: np.ndarray) -> np.ndarray:
+    return np.repeat(np.arange(1, len(histogram) + 1), histogram).astype(np.str_).astype(object)
 
 
 def _difference(first: Metric, second: Metric, name_first: str, name_second: str) -> Difference | None:
