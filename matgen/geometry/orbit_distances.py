@@ -32,6 +32,15 @@ class Operations:
     mask: Bool[Tensor, "B O"]
     rotation_index: Int[Tensor, "B O"]
 
+    def select(self, rows: Int[Tensor, "b"] | slice, count: int) -> "Operations":
+        """The first `count` operations of some of the crystals."""
+        return Operations(
+            rotation=self.rotation[rows, :count],
+            translation=self.translation[rows, :count],
+            mask=self.mask[rows, :count],
+            rotation_index=self.rotation_index[rows, :count],
+        )
+
     @property
     def is_identity(self) -> Bool[Tensor, "B O"]:
         """True for the identity without a translation (centring translations are not it)."""
@@ -152,12 +161,7 @@ def pair_features(
     parts = []
     for start in range(0, batch, rows):
         cut = slice(start, start + rows)
-        some = Operations(
-            operations.rotation[cut],
-            operations.translation[cut],
-            operations.mask[cut],
-            operations.rotation_index[cut],
-        )
+        some = operations.select(cut, operations.mask.shape[1])
         parts.append(_pair_features(frac_coords[cut], lattice[cut], some, config))
     return torch.cat(parts)
 

@@ -23,6 +23,7 @@ from matgen.nn.embeddings import (
     displacement_features,
     sinusoidal_embedding,
 )
+from matgen.nn.layout import PairLayout, with_padding, without_padding
 from matgen.nn.mlp import GroupEncoder
 from matgen.nn.readout import AxisReadout, OperationReadout
 
@@ -36,6 +37,7 @@ class CSPNetConfig:
     `form` chooses between the factorised edge layer and the plain formula, which give the same numbers.
     `orbit_distances` adds what symmetry copies look like to pairs and points, `operation_readout` the coordinate head
     that points to special positions, `time_modulation` a scale and shift of every layer norm by time and group.
+    `remove_padding` works on blocks of equal size instead of the padded batch; compiled networks keep the padding.
     """
 
     hidden: int = 256
@@ -51,6 +53,7 @@ class CSPNetConfig:
     orbit_distances: OrbitDistanceConfig | None = field(default_factory=OrbitDistanceConfig)
     operation_readout: bool = True
     form: Literal["fast", "plain"] = "fast"
+    remove_padding: bool = True
 
 
 def paper_network() -> CSPNetConfig:
@@ -124,8 +127,8 @@ class Prediction:
 class _Geometry:
     """Features of the noisy points, computed once a forward pass; no gradient flows into them."""
 
-    node: Float[Tensor, "B M F"]
-    pair: Float[Tensor, "B M M G"]
+    node: Float[Tensor, "N F"]
+    pair: Float[Tensor, "E G"]
     images: SelfImages | None
     rotation_one_hot: Float[Tensor, "B O R"] | None
     reach: Float[Tensor, "B"]
@@ -153,12 +156,12 @@ class NodeLayer(nn.Module):
             nn.init.zeros_(self.modulation.bias)
 
     def forward(
-        self, nodes: Float[Tensor, "B M D"], condition: Float[Tensor, "B C"], pairs: PairInputs
-    ) -> Float[Tensor, "B M D"]:
+        self, nodes: Float[Tensor, "N D"], condition: Float[Tensor, "B C"], pairs: PairInputs
+    ) -> Float[Tensor, "N D"]:
         """Update the nodes."""
         normed = self.norm(nodes)
         if self.modulation is not None:
-            scale, shift = self.modulation(condition)[:, None].chunk(2, dim=-1)
+            scale, shift = self.modulation(condition)[pairs.layout.crystal_index].chunk(2, dim=-1)
             normed = normed * (1 + scale) + shift
         received = self.edge(normed, pairs)
         update = functional.silu(self.first(torch.cat([normed, received], dim=-1)))
@@ -212,41 +215,58 @@ class CSPNet(nn.Module):
     def forward(self, noisy: NoisyCrystals) -> Prediction:
         """Predict the noise of the lattice, the score of the coordinates and the clean classes."""
         with torch.no_grad(), torch.autocast(noisy.frac_coords.device.type, enabled=False):
-            geometry = self._geometry(noisy)
+            layout = self._layout(noisy)
+            geometry = self._geometry(noisy, layout)
             time = sinusoidal_embedding(1000 * noisy.time, self.config.time_dim)
         condition = torch.cat([time, self.group(noisy.group_description)], dim=-1)
-        nodes = self._embed(noisy, condition, geometry)
-        pairs = PairInputs(noisy.mask, noisy.lattice_k, geometry.pair)
+        nodes = self._embed(noisy, condition, geometry, layout)
+        pairs = PairInputs(layout, noisy.lattice_k, geometry.pair)
         for layer in self.layers:
             nodes = layer(nodes, condition, pairs)
-        return self._read_out(self.norm(nodes), noisy, geometry)
+        padded = layout.scatter(self.norm(nodes), (noisy.mask.shape[0], noisy.mask.shape[1]))
+        return self._read_out(padded, noisy, geometry)
 
-    def _geometry(self, noisy: NoisyCrystals) -> _Geometry:
+    def _layout(self, noisy: NoisyCrystals) -> PairLayout:
+        if torch.compiler.is_compiling() or not self.config.remove_padding:
+            return with_padding(noisy.mask, noisy.operations.mask.shape[1])
+        return without_padding(noisy.mask, noisy.operations.mask)
+
+    def _geometry(self, noisy: NoisyCrystals, layout: PairLayout) -> _Geometry:
         config = self.config
         sine, cosine = coordinate_phases(noisy.frac_coords, config.num_frequencies, config.first_frequency)
-        node, pair = [sine, cosine], [displacement_features(sine, cosine)]
         edge_length = torch.linalg.det(noisy.lattice).abs().pow(1 / 3)
         reach = (2 * noisy.sigma * edge_length).clamp(min=0.3)
+        node = [torch.cat([sine, cosine], dim=-1).flatten(0, 1)[layout.node_index]]
         images, one_hot = None, None
         if config.orbit_distances is not None or config.operation_readout:
             images = self_images(noisy.frac_coords, noisy.lattice, noisy.operations)
             one_hot = functional.one_hot(noisy.operations.rotation_index.long(), NUM_ROTATIONS).to(sine.dtype)
         if config.orbit_distances is not None and images is not None and one_hot is not None:
-            copies = pair_features(noisy.frac_coords, noisy.lattice, noisy.operations, config.orbit_distances)
             widths = torch.stack([torch.full_like(reach, 0.3), reach], dim=-1)
-            node += [copies.diagonal(dim1=1, dim2=2).transpose(1, 2), near_stabiliser(images, one_hot, widths)]
-            pair.append(copies)
-        together = torch.cat(pair, dim=-1) if len(pair) > 1 else pair[0]
-        return _Geometry(torch.cat(node, dim=-1), together, images, one_hot, reach)
+            node.append(near_stabiliser(images, one_hot, widths).flatten(0, 1)[layout.node_index])
+        pair, own = [], []
+        for block in layout.blocks:
+            rows, orbits = block.rows, block.num_orbits
+            features = displacement_features(sine[rows, :orbits], cosine[rows, :orbits])
+            if config.orbit_distances is not None:
+                operations = noisy.operations.select(rows, block.num_operations)
+                copies = pair_features(
+                    noisy.frac_coords[rows, :orbits], noisy.lattice[rows], operations, config.orbit_distances
+                )
+                own.append(copies.diagonal(dim1=1, dim2=2).transpose(1, 2).flatten(0, 1))
+                features = torch.cat([features, copies], dim=-1)
+            pair.append(features.flatten(0, 2))
+        if own:
+            node.append(torch.cat(own))
+        return _Geometry(torch.cat(node, dim=-1), torch.cat(pair), images, one_hot, reach)
 
     def _embed(
-        self, noisy: NoisyCrystals, condition: Float[Tensor, "B C"], geometry: _Geometry
-    ) -> Float[Tensor, "B M D"]:
-        orbits = noisy.mask.shape[1]
+        self, noisy: NoisyCrystals, condition: Float[Tensor, "B C"], geometry: _Geometry, layout: PairLayout
+    ) -> Float[Tensor, "N D"]:
         parts = [
-            self.species(noisy.species_index.long()),
-            condition[:, None].expand(-1, orbits, -1),
-            self.site_symmetry(noisy.site_symmetry.long()),
+            self.species(noisy.species_index.long().flatten()[layout.node_index]),
+            condition[layout.crystal_index],
+            self.site_symmetry(noisy.site_symmetry.long().flatten(0, 1)[layout.node_index]),
             geometry.node,
         ]
         return self.node_in(torch.cat(parts, dim=-1))

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
+
+from matgen.nn.layout import PairLayout
 
 
 @dataclass(frozen=True)
@@ -14,14 +16,14 @@ class PairInputs:
     """What all edge layers share in one forward pass.
 
     Args:
-        mask: `[B, M]`, True for orbits.
+        layout: order of nodes and pairs.
         lattice_k: `[B, 6]`, noisy and standardised.
-        features: `[B, M, M, G]`, of the ordered pairs (i, j); no gradient.
+        features: `[E, G]`, of the ordered pairs (i, j), i slower than j; no gradient.
     """
 
-    mask: Bool[Tensor, "B M"]
+    layout: PairLayout
     lattice_k: Float[Tensor, "B 6"]
-    features: Float[Tensor, "B M M G"]
+    features: Float[Tensor, "E G"]
 
 
 class EdgeLayer(nn.Module):
@@ -48,31 +50,31 @@ class EdgeLayer(nn.Module):
         self.bias = nn.Parameter(first.bias.detach().clone())
         self.second = nn.Linear(dim, dim)
 
-    def forward(self, nodes: Float[Tensor, "B M D"], pairs: PairInputs) -> Float[Tensor, "B M D"]:
+    def forward(self, nodes: Float[Tensor, "N D"], pairs: PairInputs) -> Float[Tensor, "N D"]:
         """Mean message that every node receives."""
         before = self._plain(nodes, pairs) if self.form == "plain" else self._factorised(nodes, pairs)
         messages = functional.silu(self.second(functional.silu(before)))
-        return _mean_over_neighbours(messages, pairs.mask)
+        return pairs.layout.mean_over_neighbours(messages)
 
-    def _plain(self, nodes: Float[Tensor, "B M D"], pairs: PairInputs) -> Float[Tensor, "B M M D"]:
-        orbits = nodes.shape[1]
+    def _plain(self, nodes: Float[Tensor, "N D"], pairs: PairInputs) -> Float[Tensor, "E D"]:
         receiver, sender = self.nodes.chunk(2, dim=0)
         weight = torch.cat([receiver, sender, self.lattice, self.pair], dim=1)
-        inputs = [
-            nodes[:, :, None].expand(-1, -1, orbits, -1),
-            nodes[:, None].expand(-1, orbits, -1, -1),
-            pairs.lattice_k[:, None, None].expand(-1, orbits, orbits, -1),
-            pairs.features,
-        ]
-        return functional.linear(torch.cat(inputs, dim=-1), weight, self.bias)
+        ends = []
+        per_node = pairs.lattice_k[pairs.layout.crystal_index]
+        for part, lattice in zip(pairs.layout.node_views(nodes), pairs.layout.node_views(per_node), strict=True):
+            orbits = part.shape[1]
+            to = part[:, :, None].expand(-1, -1, orbits, -1)
+            lattices = lattice[:, :, None].expand(-1, -1, orbits, -1)
+            ends.append(torch.cat([to, part[:, None].expand_as(to), lattices], dim=-1).flatten(0, 2))
+        return functional.linear(torch.cat([torch.cat(ends), pairs.features], dim=-1), weight, self.bias)
 
-    def _factorised(self, nodes: Float[Tensor, "B M D"], pairs: PairInputs) -> Float[Tensor, "B M M D"]:
+    def _factorised(self, nodes: Float[Tensor, "N D"], pairs: PairInputs) -> Float[Tensor, "E D"]:
+        layout = pairs.layout
         receiver, sender = functional.linear(nodes, self.nodes).chunk(2, dim=-1)
         crystal = functional.linear(pairs.lattice_k, self.lattice, self.bias)
-        outer = (receiver + crystal[:, None])[:, :, None] + sender[:, None]
-        return functional.linear(pairs.features, self.pair) + outer
-
-
-def _mean_over_neighbours(messages: Float[Tensor, "B M M D"], mask: Bool[Tensor, "B M"]) -> Float[Tensor, "B M D"]:
-    share = mask.to(messages.dtype) / mask.sum(1, keepdim=True).clamp(min=1).to(messages.dtype)
-    return torch.einsum("bijd,bj->bid", messages, share)
+        receiver = receiver + crystal[layout.crystal_index]
+        outer = [
+            (to[:, :, None] + sent[:, None]).flatten(0, 2)
+            for to, sent in zip(layout.node_views(receiver), layout.node_views(sender), strict=True)
+        ]
+        return torch.addmm(torch.cat(outer) if len(outer) > 1 else outer[0], pairs.features, self.pair.t())

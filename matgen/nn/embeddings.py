@@ -80,6 +80,6 @@ class SiteSymmetryEmbedding(nn.Module):
         self.classes = nn.Embedding(num_classes, axis_dim)
         self.mix = nn.Linear(num_axes * axis_dim, dim)
 
-    def forward(self, site_symmetry: Int[Tensor, "B M U"]) -> Float[Tensor, "B M D"]:
+    def forward(self, site_symmetry: Int[Tensor, "*N U"]) -> Float[Tensor, "*N D"]:
         """Embed the classes of all axes of an orbit."""
         return self.mix(self.classes(site_symmetry).flatten(-2))

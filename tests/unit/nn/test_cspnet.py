@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from matgen.nn.cspnet import CSPNet, CSPNetConfig, NoisyCrystals, Prediction, paper_network, tiny_network
+from matgen.nn.edge import PairInputs
 
 GROUP_DIM = 20
 
@@ -56,10 +57,9 @@ def test_plain_edge_layer_is_the_written_formula(noisy):
             row = torch.cat([nodes[0, i], nodes[0, j], crystals.lattice_k[0], psi[i, j]])
             hidden = torch.nn.functional.silu(weight @ row + edge.bias)
             expected[i] += torch.nn.functional.silu(edge.second(hidden)) / 3
-    from matgen.nn.edge import PairInputs
-
-    pairs = PairInputs(crystals.mask, crystals.lattice_k, net._geometry(crystals).pair)
-    assert torch.allclose(edge(nodes, pairs)[0], expected, atol=1e-5)
+    layout = net._layout(crystals)
+    pairs = PairInputs(layout, crystals.lattice_k, net._geometry(crystals, layout).pair)
+    assert torch.allclose(edge(nodes[0], pairs), expected, atol=1e-5)
 
 
 def reordered(crystals: NoisyCrystals, order: torch.Tensor) -> NoisyCrystals:
@@ -105,6 +105,18 @@ def test_every_weight_gets_a_finite_gradient(config, noisy):
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
         assert parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize("config", [tiny_network(), SMALL_PAPER], ids=["tiny", "paper"])
+def test_removing_padding_changes_nothing(config, noisy):
+    exact, padded = network(config), network(replace(config, remove_padding=False))
+    crystals = noisy(6, [2, 5, 3, 5, 1, 3])
+    operations = replace(crystals.operations, mask=crystals.operations.mask.clone())
+    operations.mask[1, 4:] = False
+    crystals = replace(crystals, operations=operations)
+    for one, other in zip(outputs(exact(crystals)), outputs(padded(crystals)), strict=True):
+        real = crystals.mask if one.ndim > 2 else torch.ones(6, dtype=torch.bool)
+        assert torch.allclose(one[real], other[real], atol=1e-5)
 
 
 def test_paper_network_has_the_papers_size():
