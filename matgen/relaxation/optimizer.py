@@ -13,6 +13,7 @@ import numpy as np
 from matgen.crystal.structure import Structure, min_distance
 from matgen.crystal.tables import symmetry_tables
 from matgen.errors import StructureError, SymmetryError
+from matgen.geometry.coordinates import wrap
 from matgen.relaxation.potential import EV_PER_CUBIC_ANGSTROM_IN_GPA, OK, EnergyForcesStress, Potential
 from matgen.relaxation.primitive import PrimitiveCell, primitive_cell
 from matgen.relaxation.quasi_newton import Search, StepConfig
@@ -39,7 +40,7 @@ class RelaxConfig:
     stress_tolerance: float = 0.5
     symprec: float = 0.01
     step: StepConfig = field(default_factory=StepConfig)
-    max_volume_change: float = 2.5
+    max_volume_change: float = 4.0
     min_distance: float = 0.5
     min_energy_per_atom: float = -20.0
     batch_size: int = 64
@@ -224,7 +225,7 @@ def _finished(task: _Task, status: str, reason: str, min_allowed: float) -> Rela
     return Relaxed(
         status=status,
         reason=reason,
-        structure=final,
+        structure=Structure(final.lattice, wrap(final.frac_coords), final.atomic_numbers),
         energy_per_atom=best.answer.energy_per_atom,
         initial_energy_per_atom=task.initial_energy_per_atom,
         num_steps=task.search.num_updates - 1,

@@ -34,7 +34,7 @@ class HullConfig:
 
     window: float = 0.2
     part_size: int = 512
-    relax: RelaxConfig = field(default_factory=lambda: RelaxConfig(max_steps=100))
+    relax: RelaxConfig = field(default_factory=lambda: RelaxConfig(max_steps=100, max_volume_change=2.5))
 
 
 @dataclass(frozen=True)

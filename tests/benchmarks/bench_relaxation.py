@@ -1,4 +1,4 @@
-"""Cost of CHGNet and of a relaxation, in CPU time: ours against chgnet's own, reduced against full, batched against single.
+"""CPU time of CHGNet and of a relaxation: ours against chgnet's, reduced against full, batched against single.
 
 python -m pytest -m benchmark tests/benchmarks/bench_relaxation.py -s
 """
@@ -15,7 +15,7 @@ from matgen.relaxation.primitive import primitive_cell
 from matgen.relaxation.reference import read_reference
 from matgen.relaxation.symmetric import detect_operations, symmetrize
 
-NUM = 200
+NUM = 100
 
 
 def milliseconds(work: Callable[[], object], num: int) -> float:
@@ -82,9 +82,9 @@ def test_relaxation(crystals):
         steps = np.array([r.num_steps for r in results[-1]])
         share = np.mean([r.status == "converged" for r in results[-1]])
         print(
-            f"\nrelaxation, n = {NUM}, {batch_size} side by side: {spent:.1f} CPU ms each, {steps.mean():.1f} steps in the"
+            f"\nrelaxation, n = {NUM}, {batch_size} side by side: {spent:.1f} CPU ms each, {steps.mean():.1f} steps in"
         )
-        print(f"mean, {np.percentile(steps, 95):.0f} at the 95th percentile, {share:.1%} converged")
+        print(f"the mean, {np.percentile(steps, 95):.0f} at the 95th percentile, {share:.1%} converged")
     single, batched = results
     difference = max(abs(a.energy_per_atom - b.energy_per_atom) for a, b in zip(single, batched, strict=True))
     print(f"largest difference between single and batched: {difference:.2g} eV/atom")

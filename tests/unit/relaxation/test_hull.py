@@ -42,7 +42,7 @@ def test_distances_equal_pymatgen_s(toy):
     hull = Hull(FORMULAS, numbers, energies)
     entries = [PDEntry(Composition(f), e * len(z)) for f, z, e in zip(FORMULAS, numbers, energies, strict=True)]
     diagram = PhaseDiagram(entries)
-    for formula, entry, z, energy in zip(FORMULAS, entries, numbers, energies, strict=True):
+    for entry, z, energy in zip(entries, numbers, energies, strict=True):
         assert hull.e_above_hull(z, energy).value == pytest.approx(diagram.get_e_above_hull(entry), abs=1e-9)
     for formula in ("LiFe2P3O12", "Fe4O5", "LiP", "Li4Fe3P2O11"):
         z = numbers_of(formula)
