@@ -91,6 +91,7 @@ class Trainer:
         self.run_config = {"model": {}, **(run_config or {}), "train": to_dict(config)}
         self.on_log = on_log
         self.total_steps = config.total_steps(len(train))
+        self.run_config |= {"total_steps": self.total_steps, "num_crystals": len(train)}
         self.stop_requested = False
         self.plan = BatchPlan(
             train.num_orbits,

@@ -1,9 +1,13 @@
 """How fast training goes, and the bar that shows it."""
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+from matgen.training.history import read_history
 
 
 class Clock:
@@ -41,3 +45,24 @@ def progress_bar(total: int, initial: int) -> Any:
     except ImportError:
         return None
     return tqdm(total=total, initial=initial, desc="training", unit="step", dynamic_ncols=True)
+
+
+def follow(history: Path, done: threading.Event, total: int) -> None:
+    """Show the progress of a run in other processes by what they write to its history.
+
+    Args:
+        history: history.jsonl of the run.
+        done: set when the run has ended.
+        total: steps of the whole run.
+    """
+    bar = progress_bar(total, 0)
+    while bar is not None:
+        ended = done.wait(1.0)
+        rows = [row for row in read_history(history) if row["kind"] == "train"]
+        if rows:
+            bar.update(rows[-1]["step"] - bar.n)
+            loss, rate = rows[-1].get("total", float("nan")), rows[-1]["crystals_per_second"]
+            bar.set_postfix_str(f"loss {loss:.4g}, {rate:.0f} crystals/s")
+        if ended:
+            bar.close()
+            return

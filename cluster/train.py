@@ -1,0 +1,299 @@
+"""Stage 1: train under Ray Train, or in this process; the same step, the same checkpoints, the same result."""
+
+import contextlib
+import json
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cluster.lineage import StageLineage, finish_stage, require_stage
+from cluster.run import Run
+from cluster.session import prepare_environment, ray_session
+from cluster.tracking import Tracker, open_tracker
+from matgen.config import SymmCDConfig, TrainConfig
+from matgen.data.records import Records
+from matgen.errors import MatgenError, StageError
+from matgen.settings import from_dict, to_dict
+from matgen.training.checkpoint import content_hash, find_checkpoint, read_config
+from matgen.training.history import read_history
+
+logger = logging.getLogger(__name__)
+
+MAX_FAILURES = 3
+_STOP_FILE = ".stop-requested"
+# settings that decide how, not what, is computed: they are no part of a run's identity
+_HOW = (
+    *("max_seconds", "max_edges", "overhead_edges", "compile", "num_workers", "checkpoint_every"),
+    *("checkpoint_minutes", "log_every", "max_skipped"),
+)
+_DEFAULT = TrainConfig()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainStageConfig:
+    """What decides the trained model."""
+
+    model: SymmCDConfig
+    train: TrainConfig
+
+
+def train(run: Run) -> dict[str, Any]:
+    """Train the experiment's model on the run's records and leave checkpoints in `checkpoint/`.
+
+    Args:
+        run: with records; `experiment.train.num_workers` 0 trains in this process.
+
+    Returns:
+        The stage's summary: steps, best validation loss, and the hash of the best checkpoint.
+
+    Raises:
+        StageError: there are no records; training was told to stop, or its workers died too often.
+        MatgenError: losses stay non-finite, a checkpoint is corrupt or cannot be written.
+    """
+    began = time.monotonic()
+    inputs = {"records": require_stage(run.records_directory, "preprocess").identity}
+    if run.init_from is not None:
+        inputs["init_from"] = content_hash(run.init_from)[:16]
+    experiment = run.experiment
+    lineage = run.open_stage(
+        "train", TrainStageConfig(model=experiment.model, train=identity(experiment.train)), inputs
+    )
+    if lineage.complete and lineage.summary.get("finished"):
+        return lineage.summary
+    directory = run.directory("train")
+    job = _job(run, lineage)
+    if experiment.train.num_workers == 0:
+        _train_here(job, run)
+    else:
+        _train_on_ray(job, run)
+    summary = summarise(directory, experiment.train)
+    if not summary["finished"] and experiment.train.max_seconds is None:
+        raise StageError(f"{directory}: stopped at step {summary['step']}; run the stage again, it goes on from there")
+    finish_stage(directory, lineage, summary, time.monotonic() - began)
+    logger.info("train: %s", summary)
+    return summary
+
+
+def identity(config: TrainConfig) -> TrainConfig:
+    """Return the configuration with everything that changes no result set to its default."""
+    return replace(config, **{name: getattr(_DEFAULT, name) for name in _HOW})
+
+
+def summarise(directory: Path, config: TrainConfig) -> dict[str, Any]:
+    """Return how far the checkpoints of a run have got.
+
+    Args:
+        directory: of the stage.
+        config: of the run.
+    """
+    state = json.loads((directory / "checkpoints/last/state.json").read_text())
+    rows = [row for row in read_history(directory / "history.jsonl") if row["kind"] == "train"]
+    rates = sorted(row["crystals_per_second"] for row in rows)
+    return {
+        "step": state["step"],
+        "finished": state["step"] >= int(read_config(directory / "checkpoints/last")["total_steps"]),
+        "num_skipped": state["num_skipped"],
+        "best_step": state["best_step"],
+        "best_loss": state["best_loss"],
+        "checkpoint": content_hash(find_checkpoint(directory))[:16],
+        "crystals_per_second": round(rates[len(rates) // 2], 1) if rates else None,
+        "num_workers": config.num_workers,
+    }
+
+
+def _job(run: Run, lineage: StageLineage) -> dict[str, Any]:
+    """Return what a worker needs, as plain values."""
+    return {
+        "records": str(run.records_directory.resolve()),
+        "out": str(run.directory("train").resolve()),
+        "model": to_dict(run.experiment.model),
+        "train": to_dict(run.experiment.train),
+        "init_from": None if run.init_from is None else str(run.init_from.resolve()),
+        "lineage": {
+            "run_id": lineage.run_id,
+            "experiment": run.experiment.name,
+            "code_version": lineage.code_version,
+            "versions": lineage.versions,
+            "inputs": lineage.inputs,
+        },
+    }
+
+
+def _settings(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that `train_plain` and `make_trainer` share."""
+    from matgen.training.run import PlainRun
+
+    return {
+        "records": Path(job["records"]),
+        "out": Path(job["out"]),
+        "run": PlainRun(model=from_dict(SymmCDConfig, job["model"]), train=from_dict(TrainConfig, job["train"])),
+        "init_from": None if job["init_from"] is None else Path(job["init_from"]),
+        "lineage": job["lineage"],
+    }
+
+
+def _train_here(job: Mapping[str, Any], run: Run) -> None:
+    from matgen.training.run import train_plain
+
+    with _tracker(job, rank=0) as tracker:
+        train_plain(**_settings(job), on_log=_log_to(tracker), progress=_shows_progress(run))
+
+
+@contextlib.contextmanager
+def _tracker(job: Mapping[str, Any], rank: int) -> Iterator[Tracker]:
+    config = {"model": job["model"], "train": job["train"], **job["lineage"]}
+    run_id, experiment = job["lineage"]["run_id"], job["lineage"]["experiment"]
+    with open_tracker(run_id, Path(job["out"]), config, group=experiment, enabled=rank == 0) as tracker:
+        yield tracker
+
+
+def _log_to(tracker: Tracker) -> Any:
+    def log(row: dict[str, Any]) -> None:
+        values = {f"{row['kind']}/{key}": value for key, value in row.items() if key not in ("kind", "step")}
+        tracker.log(values, row["step"])
+
+    return log
+
+
+def _shows_progress(run: Run) -> bool:
+    return sys.stderr.isatty() if run.progress is None else run.progress
+
+
+def _train_on_ray(job: dict[str, Any], run: Run) -> None:
+    """Run the worker on N processes of Ray; those that die are started again from the last checkpoint."""
+    num_workers = run.experiment.train.num_workers
+    prepare_environment()
+    with ray_session(num_workers):
+        import ray
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+
+        resources = ray.cluster_resources()
+        use_gpu = resources.get("GPU", 0) >= num_workers
+        if not use_gpu and resources.get("CPU", 0) < num_workers:
+            raise StageError(f"train.num_workers={num_workers}, but Ray has {resources.get('CPU', 0):.0f} CPUs")
+        job["threads"] = max(1, int(_cpus_per_node(ray) // num_workers))
+        trainer = TorchTrainer(
+            worker,
+            train_loop_config=job,
+            scaling_config=ScalingConfig(num_workers=num_workers, use_gpu=use_gpu),
+            run_config=RunConfig(
+                name="ray-train",
+                storage_path=job["out"],
+                failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            ),
+        )
+        out = Path(job["out"])
+        with _signals_to_file(out / _STOP_FILE), _following(out, _total_steps(run) if _shows_progress(run) else 0):
+            _fit(trainer)
+
+
+def _total_steps(run: Run) -> int:
+    return run.experiment.train.total_steps(len(Records.load(run.records_directory / "train.safetensors")))
+
+
+def _cpus_per_node(ray: Any) -> float:
+    return min(node["Resources"].get("CPU", 1) for node in ray.nodes() if node["Alive"])
+
+
+def _fit(trainer: Any) -> None:
+    from ray.train import TrainingFailedError
+
+    try:
+        trainer.fit()
+    except TrainingFailedError as error:
+        cause = _original(error)
+        if isinstance(cause, MatgenError):
+            raise cause from error
+        raise StageError(f"training failed: {type(cause).__name__}: {str(cause).splitlines()[0]}") from error
+
+
+def _original(error: BaseException) -> BaseException:
+    """Return what a worker raised, out of what Ray wrapped around it."""
+    failures = getattr(error, "worker_failures", None)
+    if failures:
+        return _original(next(iter(failures.values())))
+    inner = getattr(error, "cause", None) or error.__cause__
+    return error if inner is None else _original(inner)
+
+
+def worker(job: dict[str, Any]) -> None:
+    """Train as one of the processes that Ray Train started; a started-again one goes on from the last checkpoint."""
+    import ray.train
+    import ray.train.torch
+    import torch
+
+    from matgen.training.run import make_trainer
+    from matgen.training.step import Workers
+
+    context = ray.train.get_context()
+    workers = Workers(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
+    torch.set_num_threads(job["threads"])
+    with _tracker(job, workers.rank) as tracker:
+        trainer = make_trainer(**_settings(job), workers=workers, on_log=_log_to(tracker))
+        with _watching(Path(job["out"]) / _STOP_FILE, trainer):
+            result = trainer.run()
+    ray.train.report({"step": result.step, "best_loss": result.best_loss})
+
+
+@contextlib.contextmanager
+def _signals_to_file(file: Path) -> Iterator[None]:
+    """Turn a signal that reaches the driver into a file, which the workers see wherever they run."""
+    file.unlink(missing_ok=True)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_number: int, _frame: object) -> None:
+        file.touch()
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        file.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _watching(file: Path, trainer: Any) -> Iterator[None]:
+    """Ask the trainer to stop once the file is there."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(1.0):
+            if file.exists():
+                trainer.stop_requested = True
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def _following(directory: Path, total: int) -> Iterator[None]:
+    """Show on the driver what the workers write to the history."""
+    if total == 0:
+        yield
+        return
+    from matgen.training.progress import follow
+
+    done = threading.Event()
+    thread = threading.Thread(target=follow, args=(directory / "history.jsonl", done, total), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
