@@ -2,7 +2,7 @@
 
 The group is found by moyopy at the first tolerance of the policy that works, in the standard setting (unique axis b,
 cell choice 1; origin choice 2; hexagonal axes); where moyopy finds none, by spglib at the same tolerances, whose
-primitive cell moyopy then brings to the setting. The tolerance that was used is part of the result.
+primitive cell moyopy then brings to the setting. The tolerance used is part of the result.
 """
 
 import logging
@@ -12,12 +12,29 @@ import moyopy
 import numpy as np
 
 from matgen.crystal.structure import Structure
+from matgen.crystal.tables import load_tables
 from matgen.errors import SymmetryError
+from matgen.geometry.coordinates import wrap
 
-__all__ = ["StandardCrystal", "SymmetryConfig", "find_space_group_number", "hermann_mauguin_symbol", "standardize"]
+__all__ = [
+    "StandardCrystal",
+    "SymmetryConfig",
+    "find_space_group_number",
+    "hermann_mauguin_symbol",
+    "primitive_cell",
+    "standardize",
+]
 
 _log = logging.getLogger(__name__)
 _SETTING = moyopy.Setting.standard()
+# Rows: primitive vectors on the conventional ones, in sixths; by the last centring translation and their number.
+_PRIMITIVE_BASES = {
+    ((3, 3, 0), 2): np.array([[3, 3, 0], [-3, 3, 0], [0, 0, 6]]),
+    ((0, 3, 3), 2): np.array([[6, 0, 0], [0, 3, 3], [0, -3, 3]]),
+    ((3, 3, 3), 2): np.array([[-3, 3, 3], [3, -3, 3], [3, 3, -3]]),
+    ((3, 3, 0), 4): np.array([[0, 3, 3], [3, 0, 3], [3, 3, 0]]),
+    ((2, 4, 4), 3): np.array([[4, 2, 2], [-2, 2, 2], [-2, -4, 2]]),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +138,29 @@ def find_space_group_number(structure: Structure, config: SymmetryConfig | None 
         SymmetryError: no group is found.
     """
     return int(_dataset(structure, config or SymmetryConfig())[0].number)
+
+
+def primitive_cell(structure: Structure, space_group_number: int) -> Structure:
+    """Primitive cell of a conventional cell in the standard setting.
+
+    Args:
+        structure: all atoms of the conventional cell, exactly invariant under the group's centring translations.
+        space_group_number: 1..230.
+
+    Returns:
+        the same crystal on the primitive vectors, one atom of each set that the centring translations make.
+    """
+    rotations, translations = load_tables().operations(space_group_number)
+    centring = translations[(rotations == np.eye(3)).all(axis=(1, 2))]
+    if len(centring) == 1:
+        return structure
+    basis = _PRIMITIVE_BASES[tuple(np.rint(centring[-1] * 6).astype(int).tolist()), len(centring)] / 6.0
+    coords = structure.frac_coords @ np.linalg.inv(basis)
+    key = np.column_stack([structure.atomic_numbers, np.rint(wrap(coords) * 1e6) % 1e6])
+    _, first = np.unique(key, axis=0, return_index=True)
+    first.sort()
+    assert len(first) * len(centring) == structure.num_atoms, "not invariant under the centring translations"
+    return Structure(basis @ structure.lattice, wrap(coords[first]), structure.atomic_numbers[first])
 
 
 def hermann_mauguin_symbol(space_group_number: int) -> str:

@@ -1,0 +1,301 @@
+"""The frozen tables against themselves and against two other programs, for every position of all 230 groups."""
+
+import re
+from collections import Counter
+
+import moyopy
+import numpy as np
+import pytest
+import spglib
+
+from matgen.crystal.site_symmetry import code_of_operations, codes_of_group, nearest_codes
+from matgen.crystal.tables import SITE_SYMMETRY_AXES, SITE_SYMMETRY_CLASSES, load_tables, symmetry_tables
+from matgen.crystal.wyckoff import (
+    canonical_representatives,
+    expand_orbits,
+    nearest_members,
+    project_onto_members,
+    template_from_letters,
+)
+from matgen.errors import SymmetryError
+from matgen.geometry.coordinates import nearest_image
+from matgen.geometry.lattice import lattice_constraints, lattice_from_k
+
+TABLES = load_tables()
+GROUPS = range(1, 231)
+
+
+def operation_set(rotations, translations):
+    return {
+        (*np.rint(W).astype(int).ravel().tolist(), *(np.rint(np.asarray(w) * 24).astype(int) % 24).tolist())
+        for W, w in zip(rotations, translations)
+    }
+
+
+@pytest.fixture(scope="module")
+def hall_numbers():
+    """spglib's Hall numbers of the standard setting: unique axis b cell choice 1, origin choice 2, hexagonal axes."""
+    choices = {}
+    for hall in range(1, 531):
+        entry = spglib.get_spacegroup_type(hall)
+        choices.setdefault(entry.number, {}).setdefault(entry.choice, hall)
+    order = ("b1", "b", "2", "H", "")
+    return {G: next((found[c] for c in order if c in found), min(found.values())) for G, found in choices.items()}
+
+
+def generic_lattice(number, rng, log_volume=9.0):
+    mask, fixed = lattice_constraints()
+    k = np.where(mask[number], rng.normal(0, 0.15, 6), fixed[number])
+    k[5] = log_volume / 3**0.5
+    return lattice_from_k(k)
+
+
+def generic_points(members, rng):
+    projector = TABLES.projector[TABLES.member_projector[members]]
+    return np.einsum("qij,qj->qi", projector, rng.random((len(members), 3))) + TABLES.member_offset[members]
+
+
+def test_operations_are_those_of_moyopy_and_of_spglib(hall_numbers):
+    for G in GROUPS:
+        ours = operation_set(*TABLES.operations(G))
+        assert len(ours) == len(TABLES.operations(G)[0])
+        moyo = moyopy.operations_from_number(G, setting=moyopy.Setting.standard())
+        assert ours == operation_set(moyo.rotations, moyo.translations), G
+        database = spglib.get_symmetry_from_database(hall_numbers[G])
+        assert ours == operation_set(database["rotations"], database["translations"]), G
+
+
+def test_counts_known_from_the_literature():
+    assert len(TABLES.letters) == 1731
+    first = TABLES.member_code[TABLES.wp_member[:-1]]
+    # numbers of distinct site-symmetry matrices over all positions, and of (group, matrix) pairs
+    assert len(set(first.tolist())) == 83
+    assert len(set(zip(TABLES.wp_group.tolist(), first.tolist()))) == 1154
+
+
+def test_every_member_has_the_stabiliser_its_code_and_projector_say():
+    rng = np.random.default_rng(0)
+    for G in GROUPS:
+        rotations, translations = TABLES.operations(G)
+        members = np.flatnonzero(TABLES.wp_group[TABLES.member_wp] == G)
+        for member, x in zip(members, generic_points(members, rng)):
+            position = TABLES.member_wp[member]
+            moved = rotations @ x + translations - x
+            fixed = np.abs(moved - np.rint(moved)).max(axis=1) < 1e-9
+            assert fixed.sum() * TABLES.wp_multiplicity[position] == len(rotations), (G, TABLES.letters[position])
+            projector = TABLES.projector[TABLES.member_projector[member]]
+            np.testing.assert_allclose(rotations[fixed].mean(axis=0), projector, atol=1e-12)
+            assert (code_of_operations(rotations[fixed]) == TABLES.code[TABLES.member_code[member]]).all()
+            assert round(float(np.trace(projector))) == TABLES.wp_freedom[position]
+
+
+def test_first_triplet_lies_on_the_first_member():
+    rng = np.random.default_rng(1)
+    x = np.einsum("qij,qj->qi", TABLES.wp_rotation, rng.random((1731, 3))) + TABLES.wp_translation
+    first = TABLES.wp_member[:-1]
+    projected, squared = project_onto_members(x, first, np.broadcast_to(np.eye(3), (1731, 3, 3)))
+    assert squared.max() < 1e-20
+    np.testing.assert_allclose(projected, x, atol=1e-12)
+
+
+def test_orbits_have_their_multiplicity_and_are_closed_under_the_group():
+    rng = np.random.default_rng(2)
+    for G in GROUPS:
+        members = np.flatnonzero(TABLES.wp_group[TABLES.member_wp] == G)
+        x = generic_points(members, rng)
+        owner, coords = expand_orbits(x, members)
+        rotations, translations = TABLES.operations(G)
+        chosen = np.unique(np.append(rng.choice(len(members), min(6, len(members)), replace=False), [0]))
+        for q in chosen:
+            orbit = coords[owner == q]
+            assert len(orbit) == TABLES.wp_multiplicity[TABLES.member_wp[members[q]]]
+            keys = {tuple(p) for p in (np.rint(orbit * 1e6).astype(int) % 1000000).tolist()}
+            assert len(keys) == len(orbit), (G, q)
+            images = rotations @ x[q] + translations
+            assert {tuple(p) for p in (np.rint(images * 1e6).astype(int) % 1000000).tolist()} == keys
+
+
+def test_wyckoff_letters_and_site_symmetries_agree_with_spglib(hall_numbers):
+    """One crystal per group with an atom of its own kind on every position; spglib's letter at spglib's own origin."""
+    rng = np.random.default_rng(3)
+    checked = 0
+    for G in GROUPS:
+        positions = np.array(TABLES.positions(G))
+        members = TABLES.wp_member[np.append(positions, positions[-1])]
+        points = generic_points(members, rng)
+        owner, coords = expand_orbits(points, members)
+        lattice = generic_lattice(G, rng)
+        cell = (lattice, coords, owner + 1)
+        dataset = spglib.get_symmetry_dataset(cell, symprec=1e-4, hall_number=hall_numbers[G])
+        assert dataset.number == G
+        first = np.searchsorted(owner, np.arange(len(positions)))
+        # spglib may choose another equivalent origin and basis: bring our points there before naming them
+        standard = coords[first] @ dataset.transformation_matrix.T + dataset.origin_shift
+        scale = abs(np.linalg.det(dataset.transformation_matrix))
+        assert scale == pytest.approx(1.0)
+        basis = lattice.T @ np.linalg.inv(dataset.transformation_matrix)
+        metric = np.broadcast_to(basis.T @ basis, (len(positions), 3, 3))
+        for q, position in enumerate(positions):
+            same = np.flatnonzero(
+                (TABLES.wp_group[TABLES.member_wp] == G)
+                & (TABLES.wp_multiplicity[TABLES.member_wp] == TABLES.wp_multiplicity[position])
+            )
+            member, _, distance = nearest_members(standard[q : q + 1], metric[:1], np.zeros(len(same), dtype=int), same)
+            assert distance[0] < 1e-3
+            assert TABLES.letters[TABLES.member_wp[member[0]]] == dataset.wyckoffs[first[q]], (G, position)
+            assert_symbol_agrees(dataset.site_symmetry_symbols[first[q]], G, TABLES.member_wp[member[0]])
+            checked += 1
+    assert checked == 1731
+
+
+SYMBOL_ORDER = {
+    "1": 1, "-1": 2, "2": 2, "m": 2, "2/m": 4, "222": 4, "mm2": 4, "mmm": 8, "4": 4, "-4": 4, "4/m": 8, "422": 8,
+    "4mm": 8, "-42m": 8, "4/mmm": 16, "3": 3, "-3": 6, "32": 6, "3m": 6, "-3m": 12, "6": 6, "-6": 6, "6/m": 12,
+    "622": 12, "6mm": 12, "-6m2": 12, "6/mmm": 24, "23": 12, "m-3": 24, "432": 24, "-43m": 24, "m-3m": 48,
+}  # fmt: skip
+PERMUTED = {"m2m": "mm2", "2mm": "mm2", "-4m2": "-42m", "-62m": "-6m2"}
+
+
+def assert_symbol_agrees(symbol, G, position):
+    """spglib's oriented symbol has our stabiliser's order, and its dots stand where our axes have no operation."""
+    bare = symbol.replace(".", "").replace(" ", "")
+    bare = PERMUTED.get(bare, bare)
+    order = len(TABLES.operations(G)[0]) // TABLES.wp_multiplicity[position]
+    assert SYMBOL_ORDER[bare] == order, (G, symbol, order)
+    code = TABLES.code[TABLES.member_code[TABLES.wp_member[position]]]
+    principal = {SITE_SYMMETRY_CLASSES[c] for c in code}
+    highest = re.match(r"-?\d(/m)?|m", bare).group()
+    if bare not in ("1", "-1") and bare[0] != "m":
+        assert highest in principal or (highest, bare) in {("2", "mm2")}, (G, symbol, principal)
+    slots = axis_slots(G)
+    leading = len(symbol) - len(symbol.lstrip("."))
+    default = {"1", "-1"}
+    for slot in slots[:leading]:
+        assert {SITE_SYMMETRY_CLASSES[code[u]] for u in slot} <= default, (G, symbol, code)
+    if len(slots) == 3 and symbol.endswith(".."):
+        assert {SITE_SYMMETRY_CLASSES[code[u]] for u in slots[2]} <= default, (G, symbol, code)
+
+
+def axis_slots(G):
+    """Indices of the axes that each place of an oriented symbol speaks of."""
+    index = {axis: u for u, axis in enumerate(SITE_SYMMETRY_AXES)}
+    if G < 16:
+        return [[index[0, 1, 0]]]
+    if G < 75:
+        return [[index[1, 0, 0]], [index[0, 1, 0]], [index[0, 0, 1]]]
+    if G < 143:
+        return [[index[0, 0, 1]], [index[1, 0, 0], index[0, 1, 0]], [index[1, 1, 0], index[1, -1, 0]]]
+    if G < 195:
+        return [
+            [index[0, 0, 1]],
+            [index[1, 0, 0], index[0, 1, 0], index[1, 1, 0]],
+            [index[1, -1, 0], index[1, 2, 0], index[2, 1, 0]],
+        ]
+    return [[0, 1, 2], [3, 4, 5, 6], [7, 8, 9, 10, 11, 12]]
+
+
+@pytest.mark.parametrize(("G", "letter"), [(111, "l"), (201, "f"), (222, "g"), (131, "o"), (109, "b")])
+def test_orbits_of_known_failures_do_not_collapse(G, letter):
+    """A published code loses atoms here: it applies coordinate triplets to points that lie on another triplet."""
+    rng = np.random.default_rng(4)
+    position = next(p for p in TABLES.positions(G) if TABLES.letters[p] == letter)
+    members = np.arange(TABLES.wp_member[position], TABLES.wp_member[position + 1])
+    owner, coords = expand_orbits(generic_points(members, rng), members)
+    metric = generic_lattice(G, rng) @ generic_lattice(G, np.random.default_rng(5)).T
+    metric = np.eye(3) * np.abs(np.trace(metric)) / 3
+    for q in range(len(members)):
+        orbit = coords[owner == q]
+        i, j = np.triu_indices(len(orbit), 1)
+        _, squared = nearest_image(orbit[i] - orbit[j], np.broadcast_to(metric, (len(i), 3, 3)))
+        assert len(orbit) == TABLES.wp_multiplicity[position]
+        assert squared.min() > 1e-4
+
+
+def test_canonical_representative_does_not_depend_on_the_point_given():
+    rng = np.random.default_rng(6)
+    for G in (1, 5, 14, 62, 88, 109, 148, 160, 166, 194, 205, 216, 225, 227, 230):
+        for position in TABLES.positions(G):
+            member = np.array([TABLES.wp_member[position]])
+            x = generic_points(member, rng)
+            rotations, translations = TABLES.operations(G)
+            images = rotations @ x[0] + translations
+            candidates = np.arange(TABLES.wp_member[position], TABLES.wp_member[position + 1])
+            owner = np.repeat(np.arange(len(images)), len(candidates))
+            metric = np.broadcast_to(np.eye(3), (len(images), 3, 3))
+            if 143 <= G <= 194:
+                metric = np.broadcast_to(np.array([[1, -0.5, 0], [-0.5, 1, 0], [0, 0, 1.0]]), (len(images), 3, 3))
+            chosen, projected, _ = nearest_members(images, metric, owner, np.tile(candidates, len(images)))
+            representatives, on = canonical_representatives(projected, chosen)
+            assert (on == member[0]).all()
+            spread = representatives - representatives[0]
+            assert np.abs(spread - np.rint(spread)).max() < 1e-9, (G, TABLES.letters[position])
+
+
+def test_padded_tables_for_the_network():
+    padded = symmetry_tables()
+    assert padded["num_operations"][1:].min() == 1 and padded["num_operations"].max() == 192
+    for G in (1, 3, 16, 75, 146, 168, 195, 227):
+        n = padded["num_operations"][G]
+        assert operation_set(padded["operations_rotation"][G, :n], padded["operations_translation"][G, :n]) == (
+            operation_set(*TABLES.operations(G))
+        )
+        codes = padded["site_symmetry_codes"][G, : padded["num_codes"][G]]
+        assert (codes == codes_of_group(G)).all()
+        known = {tuple(c) for c in codes.tolist()}
+        for o in range(n):
+            turned = np.empty_like(codes)
+            turned[:, padded["axis_permutation"][G, o]] = codes
+            assert {tuple(c) for c in turned.tolist()} == known
+    polar = {G: int(padded["polar_directions"][G].any(axis=1).sum()) for G in GROUPS}
+    assert polar[1] == 3 and polar[6] == 2 and polar[4] == 1 and polar[2] == 0 and polar[160] == 1 and polar[225] == 0
+    assert padded["polar_directions"][4, 0].tolist() == [0, 1, 0]
+    assert Counter(polar.values()) == {0: 162, 1: 63, 2: 4, 3: 1}
+
+
+def test_codes_turn_with_the_operation_that_turns_the_member():
+    padded = symmetry_tables()
+    for member in range(0, len(TABLES.member_wp), 7):
+        position = TABLES.member_wp[member]
+        G, o = TABLES.wp_group[position], TABLES.member_from_first[member]
+        turned = np.empty(15, dtype=np.int8)
+        turned[padded["axis_permutation"][G, o]] = TABLES.code[TABLES.member_code[TABLES.wp_member[position]]]
+        assert (turned == TABLES.code[TABLES.member_code[member]]).all()
+
+
+def test_nearest_code_of_a_valid_code_is_itself():
+    for G in (2, 62, 166, 227):
+        codes = codes_of_group(G)
+        near, distance = nearest_codes(G, codes)
+        assert (distance == 0).all() and (near == np.eye(len(codes), dtype=bool)).all()
+
+
+def test_template_names():
+    codes, multiplicity = template_from_letters(225, ["4a", "b", "8c"])
+    assert multiplicity.tolist() == [4, 4, 8] and codes.shape == (3, 15)
+    with pytest.raises(SymmetryError, match=r"no Wyckoff position 'z'; it has 4a 4b 8c"):
+        template_from_letters(225, ["z"])
+    with pytest.raises(SymmetryError, match="called 4a"):
+        template_from_letters(225, ["8a"])
+    with pytest.raises(SymmetryError, match="holds one orbit"):
+        template_from_letters(225, ["a", "a"])
+    with pytest.raises(SymmetryError, match=r"231 is outside 1\.\.230"):
+        template_from_letters(231, ["a"])
+
+
+@pytest.mark.slow
+def test_data_file_is_what_its_script_makes():
+    pytest.importorskip("pyxtal")
+    import importlib.util
+    from importlib.resources import files
+    from pathlib import Path
+
+    script = Path(__file__).resolve().parents[3] / "scripts" / "make_symmetry_tables.py"
+    spec = importlib.util.spec_from_file_location("make_symmetry_tables", script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    made = module.build()
+    with files("matgen.crystal").joinpath("data/symmetry_tables.npz").open("rb") as stream:
+        shipped = dict(np.load(stream).items())
+    assert made.keys() == shipped.keys()
+    for name, values in made.items():
+        assert (values == shipped[name]).all(), name
