@@ -23,6 +23,8 @@ from matgen.errors import MatgenError, StageError, StructureError
 logger = logging.getLogger(__name__)
 
 MAX_START_FAILURES = 3
+SYSTEMATIC_ROWS = 8
+FAILED = "failed"  # status of a row whose exception nobody foresaw
 
 
 class ShardWork(Protocol):
@@ -209,6 +211,7 @@ class _PieceRunner:
         self.out_dir = out_dir
         self.metadata = metadata
         self._loaded: tuple[int, Sequence[Any]] | None = None
+        self._said: set[str] = set()
 
     def setup(self) -> None:
         with _one_thread():
@@ -222,6 +225,7 @@ class _PieceRunner:
                 done = [self.work.failed(row, *piece.verdict) for row in rows]
             else:
                 done = self._process(rows)
+                _refuse_systematic_failure(done)
         write_part(self.out_dir / piece.file_name, done, self.work.schema, self.metadata)
         status = dict(Counter(str(row["status"]) for row in done))
         return _Report(len(done), status, time.perf_counter() - started)
@@ -251,15 +255,26 @@ class _PieceRunner:
         except Exception as error:
             if isinstance(error, MatgenError) and not isinstance(error, StructureError):
                 raise
-            if len(rows) > 1:
-                half = len(rows) // 2
-                return self._process(rows[:half]) + self._process(rows[half:])
-            if isinstance(error, StructureError):
-                return [self.work.failed(rows[0], error.status, str(error))]
-            logger.warning("a row failed", exc_info=error)
-            return [self.work.failed(rows[0], "failed", f"{type(error).__name__}: {error}")]
-        assert len(done) == len(rows), f"{type(self.work).__name__} made {len(done)} rows of {len(rows)}"
-        return done
+            failure = error
+        else:
+            assert len(done) == len(rows), f"{type(self.work).__name__} made {len(done)} rows of {len(rows)}"
+            return done
+        if len(rows) > 1:
+            half = len(rows) // 2
+            return self._process(rows[:half]) + self._process(rows[half:])
+        if isinstance(failure, StructureError):
+            return [self.work.failed(rows[0], failure.status, str(failure))]
+        reason = f"{type(failure).__name__}: {failure}"
+        if reason not in self._said:
+            self._said.add(reason)
+            logger.warning("a row failed", exc_info=failure)
+        return [self.work.failed(rows[0], FAILED, reason)]
+
+
+def _refuse_systematic_failure(done: Sequence[Mapping[str, Any]]) -> None:
+    """Stop where every row failed unexpectedly: that is a fault of the set-up or of ours, not of the structures."""
+    if len(done) >= SYSTEMATIC_ROWS and all(row["status"] == FAILED for row in done):
+        raise StageError(f"all {len(done)} rows of a shard failed, the first with {done[0]['reason']}")
 
 
 @contextlib.contextmanager

@@ -17,6 +17,8 @@ from matgen.errors import StageError
 
 logger = logging.getLogger(__name__)
 
+START_ATTEMPTS = 2
+
 Mapper = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 QUIET = {
@@ -61,15 +63,28 @@ def ray_session(
         }
         if num_gpus is not None:
             settings["num_gpus"] = num_gpus
-    try:
-        ray.init(**settings)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise StageError(f"Ray did not start ({address or 'local'}): {error}") from error
+    _connect(ray, settings)
     logger.debug("Ray is up: %s", address or f"local, {num_cpus} CPUs")
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _connect(ray: Any, settings: dict[str, Any]) -> None:
+    for attempt in range(1, START_ATTEMPTS + 1):
+        try:
+            ray.init(**settings)
+        except Exception as error:
+            ray.shutdown()
+            if attempt == START_ATTEMPTS:
+                reason = " ".join(str(error).split())
+                raise StageError(
+                    f"Ray did not start ({settings['address']}): {reason}; --workers 0 does without"
+                ) from error
+            logger.warning("Ray did not start, trying again: %s", error)
+        else:
+            return
 
 
 @contextlib.contextmanager

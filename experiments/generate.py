@@ -20,9 +20,9 @@ def generate_command(arguments: argparse.Namespace) -> dict[str, Any]:
     from experiments.cli import say
     from experiments.run import make_run
 
+    experiment = generate_experiment(arguments)
     if arguments.checkpoint is None and not SHIPPED_CHECKPOINT.is_dir():
         raise CheckpointError("no checkpoint is shipped with this version: train one and name it with --checkpoint DIR")
-    experiment = generate_experiment(arguments)
     run = replace(make_run(experiment, arguments), checkpoint=arguments.checkpoint or SHIPPED_CHECKPOINT)
     sampled, decoded = sample(run), decode_stage(run)
     summary: dict[str, Any] = {

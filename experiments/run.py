@@ -80,6 +80,8 @@ def configured(experiment: "Experiment", arguments: argparse.Namespace) -> "Expe
         experiment = replace(experiment, preprocess=replace(experiment.preprocess, source=source))
     for assignment in arguments.set:
         experiment = experiment.set(assignment)
+    if not experiment.preprocess.source:
+        raise ConfigError(f"{experiment.name} needs --data PATH: a file, folder or archive of structures")
     return experiment
 
 

@@ -13,6 +13,10 @@ import pyarrow as pa
 from cluster.parts import Shard
 from matgen.errors import ClashError, SourceError
 
+SCHEMA = pa.schema(
+    [("sample_id", pa.int64()), ("square", pa.int64()), ("status", pa.string()), ("reason", pa.string())]
+)
+
 
 @dataclass(frozen=True)
 class SquareWork:
@@ -25,9 +29,7 @@ class SquareWork:
     clash_on: tuple[int, ...] = ()
     seconds: float = 0.0
     once_file: str = ""  # with it, kill_on kills the first time only
-    schema: pa.Schema = pa.schema(
-        [("sample_id", pa.int64()), ("square", pa.int64()), ("status", pa.string()), ("reason", pa.string())]
-    )
+    schema = SCHEMA
 
     def setup(self) -> None:
         pass

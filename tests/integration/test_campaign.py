@@ -92,6 +92,11 @@ def test_unreadable_input_is_one_error(tmp_path: Path, ray_up: None, workers: in
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_failure_of_every_row_stops_the_campaign(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=r"all 10 rows of a shard failed, the first with KeyError: 'lattice'"):
+        run(SquareWork(bug_on=tuple(range(10, 20))), tmp_path, 0)
+
+
 def test_workers_that_cannot_start_are_one_error(tmp_path: Path, ray_up: None) -> None:
     with pytest.raises(StageError, match="die as they start"):
         run(DyingWork(), tmp_path, 1)
