@@ -67,7 +67,7 @@ def open_tracker(
         failed = False
     finally:
         if run is not None:
-            run.finish(exit_code=1 if failed else 0, quiet=True)
+            run.finish(exit_code=1 if failed else 0)
 
 
 def _start(run_id: str, out_dir: Path, config: Mapping[str, Any], group: str | None) -> Any | None:
