@@ -89,6 +89,8 @@ class ReferenceIndex:
 
     @cached_property
     def _rows_by_formula(self) -> dict[str, np.ndarray]:
+        if len(self) == 0:
+            return {}  # np.split would still give one (empty) piece
         order = np.argsort(self.formulas, kind="stable")
         formulas, starts = np.unique(self.formulas[order], return_index=True)
         return dict(zip(formulas.tolist(), np.split(order, starts[1:]), strict=True))
