@@ -77,6 +77,7 @@ class SampledPopulation:
             extra = {name: _number(row.get(name)) for name in self.decoded}
             if energies:
                 extra |= {name: _number(energies[i].get(name)) for name in self.relaxed}
+                extra["converged"] = float(bool(energies[i].get("converged")))
             sample_id, group = int(row["sample_id"]), row["space_group_number"] or 0
             entry = Entry(str(sample_id), sample_id, stored_structure(row), row["status"], row["reason"] or "", group)
             entries.append(replace(entry, extra=extra))

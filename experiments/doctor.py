@@ -78,7 +78,8 @@ def _shared_memory() -> float:
 def _torch() -> list[Finding]:
     import torch
 
-    threads = f"torch {torch.__version__}, {torch.get_num_threads()} threads (OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')})"
+    setting = os.environ.get("OMP_NUM_THREADS", "not set")
+    threads = f"torch {torch.__version__}, {torch.get_num_threads()} threads (OMP_NUM_THREADS={setting})"
     findings = [Finding("torch", "ok", threads)]
     if torch.cuda.is_available():
         names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))

@@ -67,7 +67,7 @@ def test_set(assignment: str, value: object) -> None:
         ("inner.knd=linear", r"did you mean inner.kind\? \(valid in inner: kind, limit, rates, pair\)"),
         ("inner=5", r"inner is a group of keys; set one of them: inner.kind"),
         ("steps.more=5", r"steps is a single value \(int\)"),
-        ("steps=1.5", r"steps: expected int, got '1.5'"),
+        ("steps=1.5", r"steps: expected int, got 1.5"),
         ("steps=nan", r"steps: expected int"),
         ("flag=1", r"flag: expected bool"),
         ("rate=fast", r"rate: expected float, got 'fast'"),
