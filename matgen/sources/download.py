@@ -66,7 +66,7 @@ def fetch(url: str, target: Path, sha256: str | None = None, required_word: str 
         found = _stream(url, target, sha256, required_word)
         pin.write_text(f"{found}  {target.name}\n")
     except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
-        reason = getattr(error, "reason", None) or error
+        reason = error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", None) or error
         raise DownloadError(f"cannot download {url} to {target}: {reason}") from error
     logger.info("downloaded %s to %s, SHA-256 %s", url, target, found)
     return target
