@@ -107,7 +107,7 @@ class BatchPlanConfig:
 
     batch_size: int = 256
     max_edges: int = 65536
-    overhead_edges: int = 300
+    overhead_edges: int = 3000
     operation_weight: float = 0.0
 
 

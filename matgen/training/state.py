@@ -20,7 +20,7 @@ class TrainConfig:
         max_seconds: wall time of this process after which it saves and stops; the run can be resumed.
         batch_size: crystals of a step over all workers; gradients are accumulated over micro-batches of similar size.
         max_edges: padded orbit pairs of a micro-batch; bounds memory, never changes the gradient.
-        overhead_edges: cost of one more micro-batch in orbit pairs; some hundreds on a CPU, ten thousands on a GPU.
+        overhead_edges: cost of one more micro-batch in orbit pairs; thousands on a CPU, ten thousands on a GPU.
         learning_rate: after warm-up.
         warmup_steps: steps of linear warm-up.
         decay: of the learning rate from the end of warm-up to max_steps.
@@ -47,7 +47,7 @@ class TrainConfig:
     max_seconds: float | None = None
     batch_size: int = 256
     max_edges: int = 65536
-    overhead_edges: int = 300
+    overhead_edges: int = 3000
     learning_rate: float = 1e-3
     warmup_steps: int = 200
     decay: Literal["cosine", "linear", "constant"] = "cosine"
