@@ -59,9 +59,8 @@ def main(records: Path, steps: int) -> None:
         )
     indices = trainer.plan.indices(0)
     seconds = timed(lambda: collate(trainer.train, indices), 20)
-    print(
-        f"collate: {256 / seconds:,.0f} crystals/CPU-s; plan: {256 / timed(lambda: trainer.plan.micro_batches(5), 20):,.0f}"
-    )
+    planning = timed(lambda: trainer.plan.micro_batches(5), 20)
+    print(f"collate: {256 / seconds:,.0f} crystals/CPU-s; plan: {256 / planning:,.0f}")
 
 
 if __name__ == "__main__":
