@@ -1,83 +1,16 @@
 """Lattice, coordinates, species and site symmetry diffused together, each by its own process."""
 
 from dataclasses import dataclass, field
-from enum import IntEnum
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from matgen.diffusion.categorical import CategoricalConfig, categorical_process
+from matgen.diffusion.fields import Context, Corrupted, Fields, Prediction, Stream
 from matgen.diffusion.gaussian import GaussianConfig, GaussianProcess
 from matgen.diffusion.noise import CounterNoise
 from matgen.diffusion.wrapped_normal import WrappedNormalConfig, WrappedNormalProcess
-from matgen.shapes import Bool, Float, Int
-
-
-class Stream(IntEnum):
-    """What a random number is for: the streams of CounterNoise. Models take theirs from MODEL upwards."""
-
-    TIME = 0
-    LATTICE = 1
-    COORDS = 2
-    SPECIES = 3
-    SITE_SYMMETRY = 4
-    CORRECTOR = 5
-    PRIOR_LATTICE = 6
-    PRIOR_COORDS = 7
-    PRIOR_SPECIES = 8
-    PRIOR_SITE_SYMMETRY = 9
-    MODEL = 16
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fields:
-    """The diffused fields of a batch of crystals: data, or a noisy state. Padded slots hold 0."""
-
-    lattice_k: Float[Tensor, "B 6"]  # standardised; masked components are 0
-    frac_coords: Float[Tensor, "B M 3"]
-    species_index: Int[Tensor, "B M"]  # noisy states may hold the mask, index num_classes
-    site_symmetry: Int[Tensor, "B M 15"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Context:
-    """What the process must know of each crystal besides its fields."""
-
-    mask: Bool[Tensor, "B M"]  # true at orbits, false at padding
-    lattice_mask: Bool[Tensor, "B 6"]  # true at components that the space group leaves free
-    species_prior: Float[Tensor, "... S"]  # [S] or [B, S]
-    site_symmetry_prior: Float[Tensor, "B 15 13"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Corrupted:
-    """A noisy state with the regression targets of its real-valued fields."""
-
-    x_t: Fields
-    lattice_eps: Float[Tensor, "B 6"]
-    coord_score: Float[Tensor, "B M 3"]  # score / sqrt(lambda_t)
-
-
-@runtime_checkable
-class Prediction(Protocol):
-    """What a denoiser says of the state at t. Impossible classes have the logit -inf; a certain one all others so."""
-
-    @property
-    def lattice_eps(self) -> Tensor:
-        """[B, 6]."""
-
-    @property
-    def coord_score(self) -> Tensor:
-        """[B, M, 3], score / sqrt(lambda_t)."""
-
-    @property
-    def species_logits(self) -> Tensor:
-        """[B, M, S], of the data."""
-
-    @property
-    def site_symmetry_logits(self) -> Tensor:
-        """[B, M, 15, 13], of the data."""
+from matgen.shapes import Float, Int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +49,9 @@ class JointConfig:
         }
         if len(set(steps.values())) > 1:
             raise ValueError(f"the fields must have the same num_steps, not {steps}")
+        if self.tied_axes and self.site_symmetry.prior != "absorbing":
+            # One number for all axes makes their redraws alike, which q(x_s | x_t, x_0) of a single axis does not know.
+            raise ValueError(f"tied_axes needs the absorbing prior of site_symmetry, not {self.site_symmetry.prior!r}")
 
     @property
     def num_steps(self) -> int:
@@ -214,10 +150,30 @@ class JointProcess:
         Returns:
             the state at s, 0 at padded slots and masked lattice components.
         """
-        orbits = tuple(context.mask.shape[1:])
         score = self.coords.unscale(prediction.coord_score.to(x_t.frac_coords.dtype), t)
         z_lattice = noise.normal(t, Stream.LATTICE, (6,), x_t.lattice_k.dtype)
-        z_coords = noise.normal(t, Stream.COORDS, (*orbits, 3), x_t.frac_coords.dtype)
+        z_coords = noise.normal(t, Stream.COORDS, tuple(score.shape[1:]), x_t.frac_coords.dtype)
+        eps_hat = prediction.lattice_eps.to(x_t.lattice_k.dtype)
+        species, site_symmetry = self._reverse_labels(x_t, prediction, t, s, context, noise, config)
+        state = Fields(
+            lattice_k=self.lattice.reverse_step(x_t.lattice_k, eps_hat, t, s, z_lattice, config.eta),
+            frac_coords=self.coords.reverse_step(x_t.frac_coords, score, t, s, z_coords, config.eta),
+            species_index=species,
+            site_symmetry=site_symmetry,
+        )
+        return _masked(state, context)
+
+    def _reverse_labels(
+        self,
+        x_t: Fields,
+        prediction: Prediction,
+        t: Int[Tensor, "B"],
+        s: Int[Tensor, "B"],
+        context: Context,
+        noise: CounterNoise,
+        config: ReverseConfig,
+    ) -> tuple[Int[Tensor, "B M"], Int[Tensor, "B M 15"]]:
+        orbits = tuple(context.mask.shape[1:])
         species = self.species.reverse_step(
             x_t.species_index,
             _probs(prediction.species_logits, config.species_temperature),
@@ -234,14 +190,7 @@ class JointProcess:
             context.site_symmetry_prior[:, None],
             self._axis_uniform(t, Stream.SITE_SYMMETRY, orbits, noise),
         )
-        eps_hat = prediction.lattice_eps.to(x_t.lattice_k.dtype)
-        state = Fields(
-            lattice_k=self.lattice.reverse_step(x_t.lattice_k, eps_hat, t, s, z_lattice, config.eta),
-            frac_coords=self.coords.reverse_step(x_t.frac_coords, score, t, s, z_coords, config.eta),
-            species_index=species,
-            site_symmetry=site_symmetry,
-        )
-        return _masked(state, context)
+        return species, site_symmetry
 
     def correct_coords(
         self,

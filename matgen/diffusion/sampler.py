@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from matgen.diffusion.joint import Context, Fields, JointProcess, Prediction, ReverseConfig
+from matgen.diffusion.fields import Context, Fields, Prediction
+from matgen.diffusion.joint import JointProcess, ReverseConfig
 from matgen.diffusion.noise import CounterNoise
 from matgen.shapes import Int
 

@@ -31,6 +31,7 @@ PROCESSES = {
     "marginal": JointProcess(config()),
     "absorbing": JointProcess(config("absorbing", "absorbing")),
     "mixed": JointProcess(config("absorbing", "marginal")),
+    "tied": JointProcess(replace(config("absorbing", "absorbing"), tied_axes=True)),
 }
 
 
@@ -224,6 +225,37 @@ def test_t_is_uniform():
     assert ((counts - 100) ** 2 / 100).sum() < 1000 + 4 * 2000**0.5
 
 
+def test_tied_axes_are_masked_and_revealed_together():
+    """All axes of an orbit or none; the share revealed by a step is the absorbing posterior's."""
+    p, rows = PROCESSES["tied"], 4000
+    many = CounterNoise(row_seed(8, torch.arange(rows)))
+    wide = Context(
+        mask=torch.ones(rows, 1, dtype=torch.bool),
+        lattice_mask=torch.ones(rows, 6, dtype=torch.bool),
+        species_prior=context().species_prior,
+        site_symmetry_prior=torch.full((rows, 15, 13), 1 / 13),
+    )
+    code = torch.randint(0, 13, (15,), generator=torch.Generator().manual_seed(4)).expand(rows, 1, 15)
+    x_0 = Fields(
+        lattice_k=torch.zeros(rows, 6),
+        frac_coords=torch.zeros(rows, 1, 3),
+        species_index=torch.zeros(rows, 1, dtype=torch.int64),
+        site_symmetry=code,
+    )
+    t, s = torch.full((rows,), 700), torch.full((rows,), 400)
+    alpha_bar_t, alpha_bar_s = p.site_symmetry.schedule.alpha_bar[[700, 400]].tolist()
+    noisy = p.corrupt(x_0, t, wide, many).x_t
+    hidden = noisy.site_symmetry == 13
+    assert (hidden.all(-1) | ~hidden.any(-1)).all()
+    assert hidden.double().mean() == pytest.approx(1 - alpha_bar_t, abs=0.03)
+    said = Answer(torch.zeros(rows, 6), torch.zeros(rows, 1, 3), torch.zeros(rows, 1, S), one_hot(code, 13).log())
+    later = p.reverse_step(noisy, said, t, s, wide, many, ReverseConfig()).site_symmetry
+    still = later == 13
+    assert (still.all(-1) | ~still.any(-1)).all()
+    assert torch.equal(later[~still], code[~still])
+    assert still.double().mean() == pytest.approx(1 - alpha_bar_s, abs=0.03)
+
+
 def test_streams_are_distinct():
     assert len({int(s) for s in Stream}) == len(Stream)
 
@@ -232,10 +264,11 @@ def test_streams_are_distinct():
     "bad",
     [
         lambda: JointConfig(species=CategoricalConfig(num_classes=94, schedule=ScheduleConfig(num_steps=10))),
+        lambda: replace(config(), tied_axes=True),
         lambda: ReverseConfig(species_temperature=0.0),
         lambda: ReverseConfig(eta=1.5),
     ],
 )
 def test_bad_settings_are_refused(bad):
-    with pytest.raises(ValueError, match=r"num_steps|temperature|eta"):
+    with pytest.raises(ValueError, match=r"num_steps|absorbing|temperature|eta"):
         bad()
