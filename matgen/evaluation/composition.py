@@ -85,7 +85,7 @@ def _element(atomic_number: int, oxidation_states: str) -> _Element:
     symbol = SYMBOLS[atomic_number]
     try:
         element = smact.Element(symbol)
-    except NameError as error:
+    except (KeyError, NameError) as error:
         raise StructureError(f"SMACT has no data for {symbol}", status="unsupported_element") from error
     states = getattr(element, _ATTRIBUTES[oxidation_states]) or ()
     eneg = element.pauling_eneg

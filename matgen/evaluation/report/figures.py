@@ -67,7 +67,8 @@ def space_groups_figure(sets: Sequence[Styled]) -> str:
         f'<svg class="chart" viewBox="0 0 {width:g} {bottom + 20:g}" role="img" '
         f'aria-label="Shares of the 230 space groups">{body}</svg>'
     )
-    kinds = ", ".join(f"{f.name}: {f.groups_are}, {len(set(f.space_groups[f.space_groups > 0]))} of 230" for f, _ in sets)
+    different = [len(set(f.space_groups[f.space_groups > 0])) for f, _ in sets]
+    kinds = "; ".join(f"{f.name}: {f.groups_are}, {count} of 230" for (f, _), count in zip(sets, different))
     note = f"Groups 1 to 230 from left to right; heights are square roots of shares. {kinds}."
     return card("Space groups", _key(sets) + chart, note, wide=True)
 
@@ -92,7 +93,8 @@ def _counts(values: np.ndarray, last: int) -> np.ndarray:
 
 def _elements_figure(sets: Sequence[Styled]) -> str:
     names = [*map(str, range(1, 8)), "8+"]
-    return _bars(sets, [_counts(f.num_elements, 8) for f, _ in sets], names, "elements in a crystal", "Number of elements")
+    shares = [_counts(f.num_elements, 8) for f, _ in sets]
+    return _bars(sets, shares, names, "elements in a crystal", "Number of elements")
 
 
 def _orbits_figure(sets: Sequence[Styled]) -> str:
@@ -119,7 +121,8 @@ def _contacts_figure(sets: Sequence[Styled]) -> str:
     if not series:
         return missing("Closest contacts", "there are no decoded samples")
     key = legend([(s.name, s.style) for s in series])
-    chart = histogram(series, edges, "closest distance / sum of covalent radii", "Closest contacts", [(0.5, "strict limit")])
+    words = "closest distance / sum of covalent radii"
+    chart = histogram(series, edges, words, "Closest contacts", [(0.5, "strict limit")])
     return card("Closest contacts, before and after overlaps are resolved", key + chart)
 
 
@@ -129,7 +132,8 @@ def _hull_figure(sets: Sequence[Styled]) -> str:
         return missing("Energy above the hull", "no sample was relaxed against a hull")
     edges = np.linspace(-0.2, 1.0, 49)
     key = legend([(s.name, s.style) for s in series])
-    chart = histogram(series, edges, "eV/atom, local hull", "Energy above the hull", [(0.0, "stable"), (0.1, "metastable")])
+    marks = [(0.0, "stable"), (0.1, "metastable")]
+    chart = histogram(series, edges, "eV/atom, local hull", "Energy above the hull", marks)
     return card("Energy above the hull, after relaxation", key + chart, "The last bin holds everything above it.")
 
 
@@ -152,12 +156,14 @@ def elements_tables(sets: Sequence[Styled]) -> str:
                 else ""
             )
             body += (
-                f'<g data-tip="{esc("; ".join(said))}"><rect class="cell" x="{x}" y="{y}" width="25" height="25" rx="3"/>'
-                f'{heat}<text x="{x + 12.5}" y="{y + 16.5}" text-anchor="middle">{SYMBOLS[z]}</text></g>'
+                f'<g data-tip="{esc("; ".join(said))}">'
+                f'<rect class="cell" x="{x}" y="{y}" width="25" height="25" rx="3"/>{heat}'
+                f'<text x="{x + 12.5}" y="{y + 16.5}" text-anchor="middle">{SYMBOLS[z]}</text></g>'
             )
         tables.append(
             f'<div><p class="legend"><span class="key {style}"><i></i>{esc(features.name)}</span></p>'
-            f'<svg class="chart elements" viewBox="0 0 486 250" role="img" aria-label="Elements in {esc(features.name)}">'
+            '<svg class="chart elements" viewBox="0 0 486 250" role="img" '
+            f'aria-label="Elements in {esc(features.name)}">'
             f"{body}</svg></div>"
         )
     note = f"Share of crystals that contain the element, square-root scale, full colour at {percent(top)}."
@@ -172,9 +178,8 @@ def training_figures(histories: dict[str, list[dict[str, Any]]]) -> str:
         for i, (name, rows) in enumerate(histories.items()):
             prefix = f"{name}, " if len(histories) > 1 else ""
             for kind, dots in (("train", False), ("validation", True)):
-                found = [(row["step"], row[field]) for row in rows if row["kind"] == kind and _is_number(row.get(field))]
-                if found:
-                    x, y = np.array(found, dtype=np.float64).T
+                x, y = _curve(rows, kind, field)
+                if len(x):
                     style = f"s{i + 1}" if dots else f"s{i + 1} pale"
                     series.append(Series(f"{prefix}{kind}", style, y, x, dots))
         if series:
@@ -186,18 +191,20 @@ def training_figures(histories: dict[str, list[dict[str, Any]]]) -> str:
 def _throughput_figure(histories: dict[str, list[dict[str, Any]]]) -> str:
     series = []
     for i, (name, rows) in enumerate(histories.items()):
-        found = [
-            (row["step"], row["crystals_per_second"])
-            for row in rows
-            if row["kind"] == "train" and _is_number(row.get("crystals_per_second"))
-        ]
-        if found:
-            x, y = np.array(found, dtype=np.float64).T
+        x, y = _curve(rows, "train", "crystals_per_second")
+        if len(x):
             series.append(Series(name, f"s{i + 1}", y, x))
     if not series:
         return ""
     said = "; ".join(f"{s.name}: median {np.median(s.values):.0f} crystals/s" for s in series)
     return card("Throughput of training", lines(series, "step", "Crystals per second"), said)
+
+
+def _curve(rows: list[dict[str, Any]], kind: str, field: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of a field in the lines of one kind."""
+    found = [(row["step"], row[field]) for row in rows if row["kind"] == kind and _is_number(row.get(field))]
+    points = np.array(found, dtype=np.float64).reshape(-1, 2)
+    return points[:, 0], points[:, 1]
 
 
 def _is_number(value: object) -> bool:

@@ -76,7 +76,9 @@ def make_gallery(population: Population, count: int, first_index: int) -> tuple[
     chosen, rule = choose(population, count)
     rows = _rows(population, chosen)
     novel = _flags(population, "novel_train")
-    cards, viewer, elements = [], [], set()
+    cards: list[str] = []
+    viewer: list[dict[str, Any]] = []
+    elements: set[int] = set()
     for sample_id in chosen:
         row = rows.get(sample_id)
         if row is None:
@@ -204,7 +206,7 @@ def _failure_card(row: Mapping[str, Any]) -> tuple[str, set[int]]:
     if structure is not None:
         numbers = {int(z) for z in structure.atomic_numbers}
         words = " ".join(f"{SYMBOLS[z]}" for z in sorted(numbers))
-        picture = draw(make_scene(structure), esc(f"the drawn representatives of sample {row['sample_id']}"))
+        picture = draw(make_scene(structure), esc(f"failed sample {row['sample_id']}"))
     return (
         f'<article class="crystal failed"><div class="picture">{picture}</div><h4>{esc(row["status"])}</h4>'
         f'<p class="group">{space_group_html(group)} <span class="faint">{group or ""}</span> {words}</p>'
@@ -215,7 +217,9 @@ def _failure_card(row: Mapping[str, Any]) -> tuple[str, set[int]]:
 
 
 def _drawn_unit(row: Mapping[str, Any]) -> Structure | None:
-    """The representatives alone, in the cell that was drawn."""
+    """The crystal of a failed row where one was decoded, else the representatives alone in the cell that was drawn."""
+    if row.get("lattice") is not None and np.isfinite(row["lattice"]).all():
+        return _shown_structure({**row, "relaxed_lattice": None})
     if row.get("lattice_k") is None or not row.get("atomic_numbers"):
         return None
     lattice = lattice_from_k(np.asarray(row["lattice_k"], dtype=np.float64))

@@ -102,7 +102,8 @@ def published_table(populations: Sequence[tuple[str, str, Sequence[Metric]]], so
     rows = ""
     for row in PUBLISHED:
         cells = "".join(_published_cell(row.values.get(n), row.deviation.get(n), n) for n in PUBLISHED_COLUMNS)
-        rows += f'<tr{" class=main" if row.is_main else ""}><th>{esc(row.model)}</th><td class="num">10,000</td>{cells}</tr>'
+        kind = ' class="main"' if row.is_main else ""
+        rows += f'<tr{kind}><th>{esc(row.model)}</th><td class="num">10,000</td>{cells}</tr>'
     for (name, style, metrics), by_name in zip(populations, all_metrics, strict=True):
         n = max((metric.n for metric in metrics), default=0)
         cells = "".join(_our_cell(by_name.get(column)) for column in PUBLISHED_COLUMNS)
@@ -118,8 +119,9 @@ def published_table(populations: Sequence[tuple[str, str, Sequence[Metric]]], so
     items = "".join(f"<li>{esc(note)}</li>" for note in notes)
     protocol = PUBLISHED[0].protocol
     return (
-        f'<div class="scroll"><table class="published"><thead><tr><th>model</th><th class="num">n</th>{head}</tr></thead>'
-        f'<tbody>{rows}</tbody></table></div><p class="note">Published rows: {esc(SYMMCD_PAPER)}. {esc(protocol)}.</p>'
+        '<div class="scroll"><table class="published"><thead><tr><th>model</th><th class="num">n</th>'
+        f"{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f'<p class="note">Published rows: {esc(SYMMCD_PAPER)}. {esc(protocol)}.</p>'
         f'<p class="note"><b>Protocols differ.</b></p><ul class="note">{items}</ul>'
     )
 
@@ -182,7 +184,8 @@ def comparison_table(comparison: Mapping[str, Any], styles: Mapping[str, str]) -
             body += f'<tr class="group"><th colspan="{len(modes) + 3}">{esc(group)}</th></tr>'
         cells = "".join(_cell(m, styles.get(mode, "s1")) for mode, m in zip(modes, metrics, strict=True))
         own = "" if first.reference_value is None else figure(first.reference_value, first.unit)
-        summary = f'<details><summary>{esc(first.label)}</summary><p class="protocol">{esc(first.protocol)}</p></details>'
+        protocol = f'<p class="protocol">{esc(first.protocol)}</p>'
+        summary = f"<details><summary>{esc(first.label)}</summary>{protocol}</details>"
         difference = _difference_cell(differences.get(first.name), first.unit)
         body += f'<tr><td>{summary}</td>{cells}{difference}<td class="num">{own}</td></tr>'
     return (

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from matgen.errors import StageError
 from matgen.evaluation.metric import Metric
@@ -168,7 +169,9 @@ def _yields(contents: RunContents, styles: dict[str, str]) -> str:
 
 def _crystals(contents: RunContents, config: ReportConfig) -> tuple[str, str]:
     """The galleries and the viewer's data."""
-    parts, entries, elements = [], [], set()
+    parts: list[str] = []
+    entries: list[dict[str, Any]] = []
+    elements: set[int] = set()
     for population in contents.populations:
         gallery, rule = make_gallery(population, config.num_crystals, len(entries))
         entries += gallery.viewer
@@ -178,8 +181,8 @@ def _crystals(contents: RunContents, config: ReportConfig) -> tuple[str, str]:
         elements |= numbers
         if strip:
             parts.append(
-                '<h4>The first that failed</h4><p class="note">Shown: the representatives that were drawn, in the cell '
-                f'that was drawn.</p><div class="gallery">{strip}</div>'
+                '<h4>The first that failed</h4><p class="note">Pictures are of the decoded crystal where there is one, '
+                f'else of the representatives in the cell as drawn.</p><div class="gallery">{strip}</div>'
             )
     if not contents.populations:
         parts.append('<p class="notrun">not run: no samples were drawn</p>')
@@ -203,7 +206,7 @@ def _comparisons(contents: RunContents, styles: dict[str, str]) -> str:
         heading = f"<h3>{esc(name)}</h3>" if len(contents.comparisons) > 1 else ""
         chart = comparison_figure(comparison["histograms"], modes)
         parts.append(f'{heading}{comparison_table(comparison, modes)}<div class="grid2">{chart}</div>')
-    note = "A difference stands out where its interval leaves out zero. Groups drawn are the baseline of those detected."
+    note = "A difference stands out where its interval leaves out zero. Groups drawn are the baseline of the detected."
     return "".join(parts) + f'<p class="note">{note}</p>'
 
 

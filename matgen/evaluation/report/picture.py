@@ -1,7 +1,7 @@
 """A crystal as a still picture: atoms and bonds of one cell, drawn from back to front."""
 
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, pairwise, product
 
 import numpy as np
 
@@ -92,9 +92,11 @@ def draw(scene: Scene, label: str) -> str:
     items = _edges(cell, zoom, offset) + _bonds(scene, atoms, radii, zoom, offset)
     for position, radius, z in zip(atoms, radii, scene.numbers):
         x, y = _place(position, zoom, offset)
-        items.append((float(position[2]), f'<circle cx="{x}" cy="{y}" r="{zoom * radius:.1f}" fill="url(#e{int(z)})"/>'))
+        circle = f'<circle cx="{x}" cy="{y}" r="{zoom * radius:.1f}" fill="url(#e{int(z)})"/>'
+        items.append((float(position[2]), circle))
     body = "".join(text for _, text in sorted(items, key=lambda item: item[0]))
-    return f'<svg class="crystal-picture" viewBox="0 0 {_SIZE:g} {_SIZE:g}" role="img" aria-label="{label}">{body}</svg>'
+    box = f"0 0 {_SIZE:g} {_SIZE:g}"
+    return f'<svg class="crystal-picture" viewBox="{box}" role="img" aria-label="{label}">{body}</svg>'
 
 
 def _place(position: np.ndarray, zoom: float, offset: np.ndarray) -> tuple[str, str]:
@@ -109,9 +111,10 @@ def _segment(a: np.ndarray, b: np.ndarray, kind: str, zoom: float, offset: np.nd
 def _edges(cell: np.ndarray, zoom: float, offset: np.ndarray) -> list[tuple[float, str]]:
     """Edges of the cell, cut in pieces so that atoms can stand before and behind them."""
     items = []
-    for i, j in ((i, j) for i in range(8) for j in range(i + 1, 8) if bin(i ^ j).count("1") == 1):
-        points = [cell[i] + t * (cell[j] - cell[i]) for t in np.linspace(0, 1, 4)]
-        items += [_segment(a, b, "edge", zoom, offset) for a, b in zip(points[:-1], points[1:])]
+    for i, j in combinations(range(8), 2):
+        if (i ^ j).bit_count() == 1:
+            points = [cell[i] + t * (cell[j] - cell[i]) for t in np.linspace(0, 1, 4)]
+            items += [_segment(a, b, "edge", zoom, offset) for a, b in pairwise(points)]
     return items
 
 
@@ -132,9 +135,9 @@ def gradients(numbers: set[int]) -> str:
     for z in sorted(numbers):
         color = element_color(z)
         stops.append(
-            f'<radialGradient id="e{z}" cx=".36" cy=".32" r=".78"><stop offset="0" stop-color="{_mix(color, 255, 0.62)}"/>'
-            f'<stop offset=".45" stop-color="{color}"/><stop offset="1" stop-color="{_mix(color, 0, 0.42)}"/>'
-            f"</radialGradient>"
+            f'<radialGradient id="e{z}" cx=".36" cy=".32" r=".78">'
+            f'<stop offset="0" stop-color="{_mix(color, 255, 0.62)}"/><stop offset=".45" stop-color="{color}"/>'
+            f'<stop offset="1" stop-color="{_mix(color, 0, 0.42)}"/></radialGradient>'
         )
     return f'<svg width="0" height="0" style="position:absolute" aria-hidden="true"><defs>{"".join(stops)}</defs></svg>'
 

@@ -40,7 +40,8 @@ def _stage_row(name: str, stage: StageRecord) -> str:
     state = "" if stage.complete else ' <span class="notrun">unfinished</span>'
     checkpoint = record.get("inputs", {}).get("checkpoint", "")
     return (
-        f"<tr><td>{esc(name)}</td><td>{esc(stage.name)}{state}</td><td><code>{esc(record.get('run_id', '–'))}</code></td>"
+        f"<tr><td>{esc(name)}</td><td>{esc(stage.name)}{state}</td>"
+        f"<td><code>{esc(record.get('run_id', '–'))}</code></td>"
         f'<td class="num">{esc(record.get("seed", "–"))}</td><td><code>{esc(checkpoint)}</code></td>'
         f"<td><code>{esc(record.get('code_version', '–'))}</code></td><td>{esc(record.get('started', '–'))}</td>"
         f'<td class="num">{number(seconds)}</td><td class="num">{number(rate)}</td></tr>'

@@ -16,7 +16,8 @@ SYSTEM_STARTS = (1, 3, 16, 75, 143, 168, 195, 231)
 _CUSTOMARY = {
     "H": "#eceff1", "C": "#4d5258", "N": "#3d5fe0", "O": "#e23b33", "F": "#74d27c", "Cl": "#35b84a", "Br": "#a4472c",
     "I": "#8a35b0", "S": "#efcf3a", "P": "#f08b33", "Si": "#d8b892", "B": "#f2aea2", "Fe": "#d4672f", "Cu": "#c8814a",
-    "Au": "#f4c83f", "Ag": "#c3cad2", "Li": "#b98be4", "Na": "#9163dc", "K": "#7a45c8", "Se": "#e79a2e", "As": "#b07fd6",
+    "Au": "#f4c83f", "Ag": "#c3cad2", "Li": "#b98be4", "Na": "#9163dc", "K": "#7a45c8", "Se": "#e79a2e",
+    "As": "#b07fd6",
 }  # fmt: skip
 
 
@@ -74,14 +75,14 @@ def space_group_html(number: int) -> str:
 
 def _symbol_part(part: str) -> str:
     """One direction of a symbol, such as P, -3, 21/c or m."""
-    axis = re.match(r"(-?)(\d)(\d?)", part)
+    axis = re.match(r"(-?)(\d)_?(\d?)", part)
     html = ""
     if axis:
         bar, order, screw = axis.groups()
         html = f'<span class="bar">{order}</span>' if bar else order
         html += f"<sub>{screw}</sub>" if screw else ""
         part = part[axis.end() :]
-    return html + re.sub(r"([A-Za-z])", r"<i>\1</i>", part.replace("_", ""))
+    return html + re.sub(r"([A-Za-z])", r"<i>\1</i>", part)
 
 
 def space_group_text(number: int) -> str:

@@ -86,7 +86,8 @@ def _score_steps(population: Population) -> list[Step]:
         unique = len(set(component[kept].tolist()))
         fresh = np.array([value is True or value == 1 for value in novel.tolist()])
         steps.append(Step("unique", unique, "valid, one of each set of duplicates"))
-        steps.append(Step("novel", len(set(component[kept & fresh].tolist())), "valid, unique, not in the training set"))
+        new = len(set(component[kept & fresh].tolist()))
+        steps.append(Step("novel", new, "valid, unique, not in the training set"))
     summary = population.summary
     for name, label in (("msun", "metastable S.U.N."), ("sun", "S.U.N.")):
         metric = next((m for m in summary.metrics if m.name == name), None) if summary is not None else None
