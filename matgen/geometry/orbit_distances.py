@@ -7,6 +7,7 @@ the near ones; for every representative the distance from x_i to g x_i, operatio
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -125,11 +126,10 @@ def near_stabiliser(
     return torch.einsum("bwmo,bor->bmwr", closeness, rotation_one_hot).flatten(-2)
 
 
-def radial_centres(config: OrbitDistanceConfig, device: torch.device) -> tuple[Float[Tensor, "K"], Float[Tensor, "K"]]:
+def radial_centres(config: OrbitDistanceConfig) -> tuple[list[float], list[float]]:
     """Centres and widths of the radial Gaussians in Å, denser near zero, where points merge."""
-    steps = torch.arange(config.num_radial + 1, dtype=torch.float32, device=device) / config.num_radial
-    edges = config.cutoff * steps**1.5
-    return edges[:-1], 0.8 * (edges[1:] - edges[:-1])
+    edges = [config.cutoff * (step / config.num_radial) ** 1.5 for step in range(config.num_radial + 1)]
+    return edges[:-1], [0.8 * (high - low) for low, high in pairwise(edges)]
 
 
 def pair_features(
@@ -193,12 +193,12 @@ def _pair_features(
 def _soft_histogram(
     distance: Float[Tensor, "B M M O"], keep: Bool[Tensor, "B M M O"], config: OrbitDistanceConfig
 ) -> Float[Tensor, "B M M K"]:
-    centres, widths = radial_centres(config, distance.device)
+    centres, widths = radial_centres(config)
     inside = (distance / config.cutoff).clamp(max=1.0)
     cutoff = (0.5 * torch.cos(torch.pi * inside) + 0.5) * keep
     channels = [
-        torch.exp((distance - centres[k]).square_().mul_(-0.5 / widths[k] ** 2)).mul_(cutoff).sum(-1)
-        for k in range(config.num_radial)
+        torch.exp((distance - centre).square_().mul_(-0.5 / width**2)).mul_(cutoff).sum(-1)
+        for centre, width in zip(centres, widths, strict=True)
     ]
     return torch.log1p(torch.stack(channels, dim=-1))
 

@@ -4,30 +4,32 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from matgen.geometry.orbit_distances import (
-    Operations,
-    OrbitDistanceConfig,
-    SelfImages,
-    near_stabiliser,
-    pair_features,
-    self_images,
-)
+from matgen.geometry.orbit_distances import OrbitDistanceConfig
 from matgen.nn.edge import EdgeLayer, PairInputs
-from matgen.nn.embeddings import (
-    SiteSymmetryEmbedding,
-    coordinate_phases,
-    displacement_features,
-    sinusoidal_embedding,
-)
+from matgen.nn.embeddings import SiteSymmetryEmbedding, sinusoidal_embedding
+from matgen.nn.features import NUM_ROTATIONS, FeatureConfig, PointFeatures, point_features
+from matgen.nn.inputs import NoisyCrystals, Prediction
 from matgen.nn.layout import PairLayout, with_padding, without_padding
 from matgen.nn.mlp import GroupEncoder
 from matgen.nn.readout import AxisReadout, OperationReadout
 
-NUM_AXES, NUM_CLASSES, NUM_ROTATIONS, NUM_LATTICE = 15, 13, 64, 6
+__all__ = [
+    "NUM_AXES",
+    "NUM_CLASSES",
+    "NUM_ROTATIONS",
+    "CSPNet",
+    "CSPNetConfig",
+    "NoisyCrystals",
+    "Prediction",
+    "paper_network",
+    "tiny_network",
+]
+
+NUM_AXES, NUM_CLASSES, NUM_LATTICE = 15, 13, 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,63 +77,6 @@ def paper_network() -> CSPNetConfig:
 def tiny_network() -> CSPNetConfig:
     """A network of a few ten thousand weights with every feature of the default one, for tests and demonstrations."""
     return replace(CSPNetConfig(), hidden=48, num_layers=2, latent=24, time_dim=16, group_hidden=24, num_frequencies=8)
-
-
-@dataclass(frozen=True)
-class NoisyCrystals:
-    """What the network sees.
-
-    Args:
-        group_description: `[B, D]`, the space group in numbers.
-        mask: `[B, M]`, True for orbits, False for padding.
-        time: `[B]`, t / T in (0, 1].
-        sigma: `[B]`, fractional noise level of the coordinates.
-        lattice_k: `[B, 6]`, noisy and standardised.
-        lattice: `[B, 3, 3]`, the same as rows in Å.
-        frac_coords: `[B, M, 3]`, noisy.
-        species_index: `[B, M]`, noisy; the last class is the absorbing one.
-        site_symmetry: `[B, M, 15]`, noisy; the last class is the absorbing one.
-        operations: of each space group.
-    """
-
-    group_description: Float[Tensor, "B D"]
-    mask: Bool[Tensor, "B M"]
-    time: Float[Tensor, "B"]
-    sigma: Float[Tensor, "B"]
-    lattice_k: Float[Tensor, "B 6"]
-    lattice: Float[Tensor, "B 3 3"]
-    frac_coords: Float[Tensor, "B M 3"]
-    species_index: Int[Tensor, "B M"]
-    site_symmetry: Int[Tensor, "B M 15"]
-    operations: Operations
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the network says, in single precision.
-
-    Args:
-        lattice_eps: `[B, 6]`, noise of the standardised lattice.
-        coord_score: `[B, M, 3]`, score of the coordinates over the root of its mean square.
-        species_logits: `[B, M, S]`, of the clean species.
-        site_symmetry_logits: `[B, M, 15, 13]`, of the clean classes.
-    """
-
-    lattice_eps: Float[Tensor, "B 6"]
-    coord_score: Float[Tensor, "B M 3"]
-    species_logits: Float[Tensor, "B M S"]
-    site_symmetry_logits: Float[Tensor, "B M 15 13"]
-
-
-@dataclass(frozen=True)
-class _Geometry:
-    """Features of the noisy points, computed once a forward pass; no gradient flows into them."""
-
-    node: Float[Tensor, "N F"]
-    pair: Float[Tensor, "E G"]
-    images: SelfImages | None
-    rotation_one_hot: Float[Tensor, "B O R"] | None
-    reach: Float[Tensor, "B"]
 
 
 class NodeLayer(nn.Module):
@@ -191,20 +136,23 @@ class CSPNet(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        dim, fourier = config.hidden, 6 * config.num_frequencies
-        distances = config.orbit_distances
-        node_dim = fourier
-        if distances is not None:
-            node_dim += distances.num_pair_features + 2 * NUM_ROTATIONS
-        pair_dim = fourier + (distances.num_pair_features if distances is not None else 0)
+        dim = config.hidden
+        self.features = FeatureConfig(
+            num_frequencies=config.num_frequencies,
+            first_frequency=config.first_frequency,
+            orbit_distances=config.orbit_distances,
+            own_copies=config.operation_readout,
+        )
         condition_dim = config.time_dim + config.latent
         self.group = GroupEncoder(group_dim, config.group_hidden, config.latent)
         self.species = nn.Embedding(num_species + int(absorbing_species), dim)
         self.site_symmetry = SiteSymmetryEmbedding(
             NUM_AXES, NUM_CLASSES + int(absorbing_site_symmetry), config.axis_dim, config.latent
         )
-        self.node_in = nn.Linear(dim + condition_dim + config.latent + node_dim, dim)
-        self.layers = nn.ModuleList([NodeLayer(config, pair_dim, condition_dim) for _ in range(config.num_layers)])
+        self.node_in = nn.Linear(dim + condition_dim + config.latent + self.features.num_node_features, dim)
+        self.layers = nn.ModuleList(
+            NodeLayer(config, self.features.num_pair_features, condition_dim) for _ in range(config.num_layers)
+        )
         self.norm = nn.LayerNorm(dim) if config.layer_norm else nn.Identity()
         self.coord_head = nn.Linear(dim, 3, bias=False)
         self.lattice_head = nn.Linear(dim, NUM_LATTICE, bias=False)
@@ -216,52 +164,22 @@ class CSPNet(nn.Module):
         """Predict the noise of the lattice, the score of the coordinates and the clean classes."""
         with torch.no_grad(), torch.autocast(noisy.frac_coords.device.type, enabled=False):
             layout = self._layout(noisy)
-            geometry = self._geometry(noisy, layout)
+            geometry = point_features(noisy, layout, self.features)
             time = sinusoidal_embedding(1000 * noisy.time, self.config.time_dim)
         condition = torch.cat([time, self.group(noisy.group_description)], dim=-1)
         nodes = self._embed(noisy, condition, geometry, layout)
         pairs = PairInputs(layout, noisy.lattice_k, geometry.pair)
         for layer in self.layers:
             nodes = layer(nodes, condition, pairs)
-        padded = layout.scatter(self.norm(nodes), (noisy.mask.shape[0], noisy.mask.shape[1]))
-        return self._read_out(padded, noisy, geometry)
+        return self._read_out(self.norm(nodes), noisy, geometry, layout)
 
     def _layout(self, noisy: NoisyCrystals) -> PairLayout:
         if torch.compiler.is_compiling() or not self.config.remove_padding:
             return with_padding(noisy.mask, noisy.operations.mask.shape[1])
         return without_padding(noisy.mask, noisy.operations.mask)
 
-    def _geometry(self, noisy: NoisyCrystals, layout: PairLayout) -> _Geometry:
-        config = self.config
-        sine, cosine = coordinate_phases(noisy.frac_coords, config.num_frequencies, config.first_frequency)
-        edge_length = torch.linalg.det(noisy.lattice).abs().pow(1 / 3)
-        reach = (2 * noisy.sigma * edge_length).clamp(min=0.3)
-        node = [torch.cat([sine, cosine], dim=-1).flatten(0, 1)[layout.node_index]]
-        images, one_hot = None, None
-        if config.orbit_distances is not None or config.operation_readout:
-            images = self_images(noisy.frac_coords, noisy.lattice, noisy.operations)
-            one_hot = functional.one_hot(noisy.operations.rotation_index.long(), NUM_ROTATIONS).to(sine.dtype)
-        if config.orbit_distances is not None and images is not None and one_hot is not None:
-            widths = torch.stack([torch.full_like(reach, 0.3), reach], dim=-1)
-            node.append(near_stabiliser(images, one_hot, widths).flatten(0, 1)[layout.node_index])
-        pair, own = [], []
-        for block in layout.blocks:
-            rows, orbits = block.rows, block.num_orbits
-            features = displacement_features(sine[rows, :orbits], cosine[rows, :orbits])
-            if config.orbit_distances is not None:
-                operations = noisy.operations.select(rows, block.num_operations)
-                copies = pair_features(
-                    noisy.frac_coords[rows, :orbits], noisy.lattice[rows], operations, config.orbit_distances
-                )
-                own.append(copies.diagonal(dim1=1, dim2=2).transpose(1, 2).flatten(0, 1))
-                features = torch.cat([features, copies], dim=-1)
-            pair.append(features.flatten(0, 2))
-        if own:
-            node.append(torch.cat(own))
-        return _Geometry(torch.cat(node, dim=-1), torch.cat(pair), images, one_hot, reach)
-
     def _embed(
-        self, noisy: NoisyCrystals, condition: Float[Tensor, "B C"], geometry: _Geometry, layout: PairLayout
+        self, noisy: NoisyCrystals, condition: Float[Tensor, "B C"], geometry: PointFeatures, layout: PairLayout
     ) -> Float[Tensor, "N D"]:
         parts = [
             self.species(noisy.species_index.long().flatten()[layout.node_index]),
@@ -271,17 +189,23 @@ class CSPNet(nn.Module):
         ]
         return self.node_in(torch.cat(parts, dim=-1))
 
-    def _read_out(self, nodes: Float[Tensor, "B M D"], noisy: NoisyCrystals, geometry: _Geometry) -> Prediction:
+    def _read_out(
+        self, nodes: Float[Tensor, "N D"], noisy: NoisyCrystals, geometry: PointFeatures, layout: PairLayout
+    ) -> Prediction:
+        shape = (noisy.mask.shape[0], noisy.mask.shape[1])
+        padded = layout.scatter(nodes, shape)
         share = noisy.mask.float() / noisy.mask.sum(1, keepdim=True).clamp(min=1)
-        pooled = torch.bmm(share[:, None].to(nodes.dtype), nodes)[:, 0]
+        pooled = torch.bmm(share[:, None].to(padded.dtype), padded)[:, 0]
         score = self.coord_head(nodes).float()
-        if self.operation_head is not None and geometry.images is not None and geometry.rotation_one_hot is not None:
-            score = score + self.operation_head(
-                nodes, geometry.images, geometry.rotation_one_hot, geometry.reach, noisy.sigma
-            )
+        if self.operation_head is not None:
+            steps = [
+                self.operation_head(view, copies.images, copies.rotation_one_hot, copies.reach, copies.sigma)
+                for view, copies in zip(layout.block_views(nodes), geometry.copies, strict=True)
+            ]
+            score = score + torch.cat([step.flatten(0, 1) for step in steps])
         return Prediction(
             lattice_eps=self.lattice_head(pooled).float(),
-            coord_score=score,
-            species_logits=self.species_head(nodes).float(),
-            site_symmetry_logits=self.site_symmetry_head(nodes).float(),
+            coord_score=layout.scatter(score, shape),
+            species_logits=self.species_head(padded).float(),
+            site_symmetry_logits=self.site_symmetry_head(padded).float(),
         )

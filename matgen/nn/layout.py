@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-_OPERATION_STEPS = (4, 8, 16, 48, 96, 192)  # blocks are also cut where the number of operations passes these
+_OPERATION_STEPS = (8, 48, 192)  # blocks are also cut where the number of operations passes these
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,11 @@ class PairLayout:
         """The nodes of each stretch, crystal by crystal."""
         parts = nodes.split([count * orbits for count, orbits in self.sizes])
         return [part.unflatten(0, size) for part, size in zip(parts, self.sizes, strict=True)]
+
+    def block_views(self, nodes: Float[Tensor, "N D"]) -> list[Float[Tensor, "b m D"]]:
+        """The nodes of each block, crystal by crystal."""
+        parts = nodes.split([len(block.rows) * block.num_orbits for block in self.blocks])
+        return [part.unflatten(0, (len(b.rows), b.num_orbits)) for part, b in zip(parts, self.blocks, strict=True)]
 
     def mean_over_neighbours(self, messages: Float[Tensor, "E D"]) -> Float[Tensor, "N D"]:
         """Mean over j of the messages of the pairs (i, j)."""

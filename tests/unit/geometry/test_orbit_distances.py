@@ -42,7 +42,7 @@ def wrapped(shift: torch.Tensor) -> torch.Tensor:
 
 
 def by_loop(coords, lattice, operations, config):
-    centres, widths = radial_centres(config, coords.device)
+    centres, widths = (torch.tensor(values) for values in radial_centres(config))
     out = torch.zeros(*coords.shape[:2], coords.shape[1], config.num_pair_features)
     for b in range(coords.shape[0]):
         for i in range(coords.shape[1]):

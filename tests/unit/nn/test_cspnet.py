@@ -7,6 +7,7 @@ import torch
 
 from matgen.nn.cspnet import CSPNet, CSPNetConfig, NoisyCrystals, Prediction, paper_network, tiny_network
 from matgen.nn.edge import PairInputs
+from matgen.nn.features import point_features
 
 GROUP_DIM = 20
 
@@ -58,7 +59,7 @@ def test_plain_edge_layer_is_the_written_formula(noisy):
             hidden = torch.nn.functional.silu(weight @ row + edge.bias)
             expected[i] += torch.nn.functional.silu(edge.second(hidden)) / 3
     layout = net._layout(crystals)
-    pairs = PairInputs(layout, crystals.lattice_k, net._geometry(crystals, layout).pair)
+    pairs = PairInputs(layout, crystals.lattice_k, point_features(crystals, layout, net.features).pair)
     assert torch.allclose(edge(nodes[0], pairs), expected, atol=1e-5)
 
 
