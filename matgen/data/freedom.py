@@ -9,6 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+# the axes of a site-symmetry code, as directions in fractional coordinates, each meant up to its sign
+AXES = np.array(
+    [
+        *((1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1), (1, -1, 0)),
+        *((1, 1, 0), (0, 1, -1), (0, 1, 1), (-1, 0, 1), (1, 0, 1), (1, 2, 0), (2, 1, 0)),
+    ]
+)
 _UNITS = 24  # every translation of a standard setting is a multiple of 1/24
 _GRID_STEP = 2  # normaliser translations are multiples of 1/12
 # the group of highest symmetry on the same lattice metric, by the last number of each lattice family
@@ -23,25 +30,24 @@ class Normalizer(NamedTuple):
     num_elements: np.ndarray  # int16[231]
 
 
-def axis_permutations(rotations: np.ndarray, axes: np.ndarray) -> np.ndarray:
+def axis_permutations(rotations: np.ndarray) -> np.ndarray:
     """Return where each rotation sends each symmetry axis.
 
     Args:
         rotations: int[..., 3, 3] on column fractional coordinates.
-        axes: int[15, 3] axis directions in the same coordinates, each meant up to its sign.
 
     Returns:
         int8[..., 15]: axis u goes to axis result[..., u]. An axis that leaves the list can carry no symmetry element of
         a group that holds the rotation, nor can an axis of the list that is not reached: these are paired in order.
     """
     flat = rotations.reshape(-1, 3, 3).astype(np.int64)
-    images = np.einsum("gij,uj->gui", flat, axes.astype(np.int64))
-    same = (images[:, :, None] == axes).all(-1) | (images[:, :, None] == -axes.astype(np.int64)).all(-1)
+    images = np.einsum("gij,uj->gui", flat, AXES)
+    same = (images[:, :, None] == AXES).all(-1) | (images[:, :, None] == -AXES).all(-1)
     result = np.where(same.any(-1), same.argmax(-1), -1)
     for index in np.flatnonzero((result < 0).any(1)):
-        unreached = np.setdiff1d(np.arange(len(axes)), result[index])
+        unreached = np.setdiff1d(np.arange(len(AXES)), result[index])
         result[index, result[index] < 0] = unreached
-    return result.astype(np.int8).reshape(*rotations.shape[:-2], len(axes))
+    return result.astype(np.int8).reshape(*rotations.shape[:-2], len(AXES))
 
 
 def polar_masks(rotations: np.ndarray, num_operations: np.ndarray) -> np.ndarray:

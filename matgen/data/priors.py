@@ -36,7 +36,6 @@ class SymmetryTables:
         num_operations: int16[231].
         site_symmetry_codes: int8[231, C, 15], every code that a position of the group can carry, in any orientation.
         num_codes: int16[231].
-        axes: int8[15, 3], the symmetry axes as directions in fractional coordinates.
     """
 
     lattice_mask: np.ndarray
@@ -46,7 +45,6 @@ class SymmetryTables:
     num_operations: np.ndarray
     site_symmetry_codes: np.ndarray
     num_codes: np.ndarray
-    axes: np.ndarray
 
     @classmethod
     def from_arrays(cls, source: Any) -> "SymmetryTables":
@@ -164,12 +162,12 @@ def build_priors(records: Records, tables: SymmetryTables) -> Priors:
         "num_operations": (tables.num_operations, torch.int64),
         "site_symmetry_codes": (tables.site_symmetry_codes, torch.int8),
         "num_codes": (tables.num_codes, torch.int64),
-        "axis_permutation": (axis_permutations(tables.operations_rotation, tables.axes), torch.int8),
+        "axis_permutation": (axis_permutations(tables.operations_rotation), torch.int8),
         "polar_mask": (polar_masks(tables.operations_rotation, tables.num_operations), torch.bool),
         "normalizer_rotation": (normalizer.rotation, torch.int8),
         "normalizer_translation": (normalizer.translation, torch.float32),
         "num_normalizers": (normalizer.num_elements, torch.int64),
-        "normalizer_permutation": (axis_permutations(normalizer.rotation, tables.axes), torch.int8),
+        "normalizer_permutation": (axis_permutations(normalizer.rotation), torch.int8),
     }
     return Priors(**{name: torch.tensor(array).to(dtype) for name, (array, dtype) in arrays.items()})
 

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from matgen.crystal.tables import SITE_SYMMETRY_AXES, symmetry_tables
+from matgen.data.freedom import AXES
 from matgen.data.priors import Priors, build_priors
 from matgen.data.records import Records
 from matgen.errors import CheckpointError
@@ -100,8 +102,6 @@ def test_permuted_codes_are_codes_of_the_group(priors):
 
 
 def test_axis_permutation_agrees_with_the_crystal_tables(priors):
-    from matgen.crystal.tables import symmetry_tables
-
     theirs = torch.tensor(symmetry_tables()["axis_permutation"]).long()
     # only codes matter: two permutations may differ on axes that carry nothing
     for group in (1, 14, 62, 166, 194, 216, 227):
@@ -110,3 +110,7 @@ def test_axis_permutation_agrees_with_the_crystal_tables(priors):
         for ours, other in zip(priors.axis_permutation[group, :count].long(), theirs[group, :count]):
             moved = torch.zeros_like(codes).scatter(1, ours.expand_as(codes), codes)
             assert torch.equal(moved, torch.zeros_like(codes).scatter(1, other.expand_as(codes), codes))
+
+
+def test_axes_are_those_of_the_crystal_tables():
+    assert [tuple(axis) for axis in AXES.tolist()] == [tuple(axis) for axis in SITE_SYMMETRY_AXES]
