@@ -68,8 +68,8 @@ def _cell(metric: Metric | None, style: str) -> str:
     interval = "" if metric.interval is None else _interval(metric)
     strip = _strip(metric, style) if metric.unit == "share" and metric.interval is not None else ""
     return (
-        f'<td class="num"><b>{figure(metric.value, metric.unit)}</b>'
-        f"<small>{interval} n&nbsp;=&nbsp;{metric.n:,}</small>{strip}</td>"
+        f'<td class="num"><div class="value">{strip}<div><b>{figure(metric.value, metric.unit)}</b>'
+        f"<small>{interval} n&nbsp;=&nbsp;{metric.n:,}</small></div></div></td>"
     )
 
 
