@@ -11,10 +11,15 @@ from matgen.shapes import Float, Int
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
-    """Settings of a variance-preserving schedule alpha_bar(t)."""
+    """Settings of a variance-preserving schedule alpha_bar(t).
+
+    `reach` is the share of the steps by which a cosine or sigmoid schedule has turned everything into noise. Below 1, a
+    field is noise for the rest of the way, so that sampling decides it after the fields that reach further.
+    """
 
     kind: Literal["cosine", "linear", "sigmoid"] = "cosine"
     num_steps: int = 1000
+    reach: float = 1.0
     cosine_offset: float = 0.008
     linear_start: float = 1e-4  # beta at t = 1 and t = T for T = 1000; scaled by 1000 / T otherwise
     linear_end: float = 0.02
@@ -26,6 +31,8 @@ class ScheduleConfig:
     def __post_init__(self) -> None:
         if self.num_steps < 1:
             raise ValueError(f"num_steps must be at least 1, not {self.num_steps}")
+        if not 0 < self.reach <= 1:
+            raise ValueError(f"reach must be in (0, 1], not {self.reach}")
         if not 0 <= self.beta_min < self.beta_max < 1:
             raise ValueError(f"need 0 <= beta_min < beta_max < 1, not {self.beta_min} and {self.beta_max}")
 
@@ -116,14 +123,14 @@ def broadcast_rows(values: Float[Tensor, "B"], like: Tensor) -> Tensor:
 
 def _beta(config: ScheduleConfig) -> Float[Tensor, "T"]:
     steps = config.num_steps
-    x = torch.arange(steps + 1, dtype=torch.float64) / steps
+    x = (torch.arange(steps + 1, dtype=torch.float64) / (steps * config.reach)).clamp(max=1)
     match config.kind:
         case "cosine":
             level = torch.cos((x + config.cosine_offset) / (1 + config.cosine_offset) * torch.pi / 2) ** 2
             beta = 1 - level[1:] / level[:-1]
         case "sigmoid":
             level = torch.sigmoid(-(config.sigmoid_start + x * (config.sigmoid_end - config.sigmoid_start)))
-            level = (level - level[-1]) / (level[0] - level[-1])
+            level = ((level - level[-1]) / (level[0] - level[-1])).clamp(min=1e-12)
             beta = 1 - level[1:] / level[:-1]
         case "linear":
             scale = 1000 / steps

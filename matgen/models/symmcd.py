@@ -13,6 +13,7 @@ from matgen.diffusion.gaussian import GaussianConfig
 from matgen.diffusion.joint import Context, Corrupted, Fields, JointConfig, JointProcess
 from matgen.diffusion.noise import CounterNoise
 from matgen.diffusion.sampler import Progress, SamplerConfig, run_sampler
+from matgen.diffusion.schedule import ScheduleConfig
 from matgen.models.symmcd_groups import GroupTables
 from matgen.models.symmcd_losses import (
     Losses,
@@ -29,10 +30,14 @@ from matgen.nn.cspnet import NUM_AXES, NUM_CLASSES, CSPNet, CSPNetConfig, NoisyC
 
 
 def absorbing_process() -> JointConfig:
-    """Species and whole site-symmetry codes are masked; a fixed one can then be shown to the network from the start."""
+    """Species and whole site-symmetry codes are masked; a fixed one can then be shown to the network from the start.
+
+    Sampling decides the geometry first, then the species, and reads the site symmetry off it last: decided early, a
+    code binds coordinates that are still noise, and general orbits end up on top of their own copies.
+    """
     return JointConfig(
-        species=CategoricalConfig(num_classes=NUM_SPECIES, prior="absorbing"),
-        site_symmetry=CategoricalConfig(num_classes=NUM_CLASSES, prior="absorbing"),
+        species=CategoricalConfig(num_classes=NUM_SPECIES, prior="absorbing", schedule=ScheduleConfig(reach=0.6)),
+        site_symmetry=CategoricalConfig(num_classes=NUM_CLASSES, prior="absorbing", schedule=ScheduleConfig(reach=0.4)),
         tied_axes=True,
     )
 
