@@ -120,18 +120,20 @@ def summarize(
         *novelty_metrics(table, config, names),
         *stability_metrics(table, config, hull, names[0][0]),
     ]
-    histograms = {"samples": table, "train": references.train, "test": references.test}
     return Summary(
         num_samples=num,
         metrics=tuple(metrics),
         statuses={str(k): int(v) for k, v in sorted(Counter(column(table, "status").tolist()).items())},
-        space_groups={
-            name: space_group_histogram(column(t, "space_group_detected")).tolist() for name, t in histograms.items()
-        },
+        space_groups=_space_group_counts(table, references),
         references={"train": references.train_name, "test": references.test_name},
         config=json.loads(json.dumps(asdict(config))),  # tuples as lists, as they are read back
         versions={tool: _version(tool) for tool in _TOOLS},
     )
+
+
+def _space_group_counts(table: Table, references: References) -> dict[str, list[int]]:
+    tables = {"samples": table, "train": references.train, "test": references.test}
+    return {name: space_group_histogram(column(t, "space_group_detected")).tolist() for name, t in tables.items()}
 
 
 def coverage_metrics(
