@@ -43,7 +43,7 @@ def real_structures(count: int, max_atoms: int = 16) -> list[Structure]:
 def _stage(out: Path, stage: str, folder: str, summary: dict) -> None:
     lineage = StageLineage(
         stage=stage, run_id=run_id(out, "report_test"), seed=7, config={"stage": stage},
-        inputs={"checkpoint": "0123456789abcdef"}, experiment=to_dict(EXPERIMENT), command=f"matgen run {NASTY} {stage}",
+        inputs={"checkpoint": "0123456789abcdef"}, experiment=to_dict(EXPERIMENT), command=f"matgen {NASTY} {stage}",
     )  # fmt: skip
     finish_stage(out / folder, open_stage(out / folder, lineage), summary, 2.5)
 
@@ -62,7 +62,7 @@ def make_history(out: Path) -> None:
     _stage(out, "train", "checkpoint", {})
     lines = []
     for step in range(10, 210, 10):
-        losses = {name: 1 + 30 / (step + 10) for name in ("total", "lattice", "coords", "species", "site_symmetry")}
+        losses = dict.fromkeys(("total", "lattice", "coords", "species", "site_symmetry"), 1 + 30 / (step + 10))
         lines.append({"kind": "train", "step": step, "crystals_per_second": 100.0 + step % 7, **losses})
         if step % 50 == 0:
             lines.append({"kind": "validation", "step": step, **losses})

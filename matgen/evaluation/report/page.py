@@ -1,5 +1,6 @@
 """Puts the parts of a page together and writes it whole or not at all."""
 
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,7 +74,8 @@ def build_report(
         aside.write_text(html, encoding="utf-8")
         aside.replace(out)
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            aside.unlink()
         raise StageError(f"cannot write {out}: {error.strerror or error}") from error
     return out
 
