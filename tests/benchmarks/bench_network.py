@@ -102,8 +102,9 @@ def report_training(name: str, model: SymmCD, records: Records, batch_size: int,
     seconds, work, rate = train_steps(model, records, batch_size, num_steps)
     size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     print(
-        f"{name}: {size:.1f} M weights, batch {batch_size}, n = {num_steps} steps: {batch_size / seconds:.1f} "
-        f"crystals a CPU-second, {work:.1f} GFLOP a step, {100 * work / seconds / rate:.0f} % of {rate:.0f} GFLOP a CPU-second"
+        f"{name}: {size:.1f} M weights, batch {batch_size}, n = {num_steps} steps: "
+        f"{batch_size / seconds:.1f} crystals a CPU-second, {work:.1f} GFLOP a step, "
+        f"{100 * work / seconds / rate:.0f} % of {rate:.0f} GFLOP a CPU-second"
     )
 
 

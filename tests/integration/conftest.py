@@ -1,5 +1,6 @@
 """A tiny run on embedded structures that several tests share: records, and a checkpoint of a few steps."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from cluster.preprocess import preprocess
 from cluster.run import Run
+from cluster.session import ray_session
 from experiments.small import small
 from experiments.symmcd_demo import symmcd_demo
 from matgen.config import Experiment
@@ -37,3 +39,12 @@ def tiny_run(tiny: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="session")
 def checkpoint(tiny_run: Run) -> Path:
     return tiny_run.directory("train")
+
+
+@pytest.fixture(scope="session")
+def ray_up() -> Iterator[None]:
+    """One Ray for all tests that need actors."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # actors import campaign_works
+        with ray_session(2):
+            yield

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,18 +15,9 @@ from campaign_works import DyingWork, SquareWork
 
 from cluster.campaign import CampaignConfig, CampaignSummary, run_campaign
 from cluster.parts import Shard, part_paths
-from cluster.session import ray_session
 from matgen.errors import SourceError, StageError
 
 SHARDS = [Shard(index, 10, index * 10) for index in range(5)]
-
-
-@pytest.fixture(scope="module")
-def ray_up() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # actors import campaign_works
-        with ray_session(2):
-            yield
 
 
 def content(directory: Path) -> pa.Table:

@@ -67,7 +67,7 @@ def test_the_line_runs_and_no_sample_goes_missing(tiny_run: Run) -> None:
     assert len(metadata[b"matgen.checkpoint_hash"]) == 16
 
 
-def test_samples_do_not_depend_on_the_number_of_workers(tiny_run: Run, tmp_path: Path) -> None:
+def test_samples_do_not_depend_on_the_number_of_workers(tiny_run: Run, tmp_path: Path, ray_up: None) -> None:
     tables = []
     for workers in (0, 2):
         run = replace(
@@ -155,7 +155,7 @@ def test_export_round_trip(tiny_run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_reconstruct(tmp_path: Path, capsys: pytest.CaptureFixture[str], workers: str) -> None:
+def test_reconstruct(tmp_path: Path, capsys: pytest.CaptureFixture[str], ray_up: None, workers: str) -> None:
     assert main(["reconstruct", "aflow", "--limit", "60", "--out", str(tmp_path), "--workers", workers, "--json"]) == 0
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert summary["n"] == 60 == sum(summary["status"].values())

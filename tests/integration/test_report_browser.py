@@ -22,7 +22,8 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 DRIVER = shutil.which("chromedriver")
 ARGUMENTS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--window-size=1200,900",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+    "--window-size=1200,900",
 ]  # fmt: skip
 _LEVELS_OF_NO_CONCERN = ("DEBUG", "INFO")
 
@@ -92,7 +93,9 @@ def _connect(port: int, profile: Path) -> Browser:
 
 DRAWN = """
 const c = document.getElementById("viewer-canvas");
-const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
+const copy = document.createElement("canvas"); copy.width = c.width; copy.height = c.height;
+const context = copy.getContext("2d", {willReadFrequently: true}); context.drawImage(c, 0, 0);
+const d = context.getImageData(0, 0, c.width, c.height).data;
 let sum = 0, n = 0;
 for (let i = 3; i < d.length; i += 4) if (d[i]) { n += 1; sum = (sum * 31 + d[i - 1] + i) % 1000000007; }
 return [n, sum];

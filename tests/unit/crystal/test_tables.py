@@ -12,6 +12,7 @@ from matgen.crystal.site_symmetry import code_of_operations, codes_of_group, nea
 from matgen.crystal.tables import SITE_SYMMETRY_AXES, SITE_SYMMETRY_CLASSES, load_tables, symmetry_tables
 from matgen.crystal.wyckoff import (
     canonical_representatives,
+    canonical_template,
     expand_orbits,
     nearest_members,
     project_onto_members,
@@ -267,6 +268,49 @@ def test_nearest_code_of_a_valid_code_is_itself():
         codes = codes_of_group(G)
         near, distance = nearest_codes(G, codes)
         assert (distance == 0).all() and (near == np.eye(len(codes), dtype=bool)).all()
+
+
+def test_normaliser_has_the_index_of_international_tables():
+    """Index of the group in its Euclidean normaliser, modulo polar translations and reflections of chiral groups."""
+    known = {2: 8, 14: 8, 62: 8, 47: 8, 139: 2, 123: 4, 194: 2, 221: 2, 225: 2, 227: 2, 229: 1, 230: 1, 216: 8}
+    counts = np.diff(TABLES.group_normalizer)
+    assert {G: int(counts[G]) for G in known} == known
+
+
+def test_normaliser_elements_map_the_group_onto_itself_and_positions_onto_their_images():
+    rng = np.random.default_rng(8)
+    padded = symmetry_tables()
+    for G in GROUPS:
+        rotations, translations = TABLES.operations(G)
+        ours = operation_set(rotations, translations)
+        lattice = generic_lattice(G, rng)
+        positions = np.array(TABLES.positions(G))
+        x = generic_points(TABLES.wp_member[positions], rng)
+        elements = range(TABLES.group_normalizer[G], TABLES.group_normalizer[G + 1])
+        for e in list(elements)[:: max(1, len(elements) // 6)]:
+            Q, q = TABLES.normalizer_rotation[e], TABLES.normalizer_translation[e]
+            inverse = np.linalg.inv(Q)
+            images = Q @ rotations @ inverse
+            moved = translations @ Q.T + q - np.einsum("oij,j->oi", images, q)
+            assert operation_set(images, moved) == ours, (G, e)
+            np.testing.assert_allclose(Q.T @ lattice @ lattice.T @ Q, lattice @ lattice.T, atol=1e-8)
+            assert np.linalg.det(Q) > 0
+            becomes = positions[TABLES.normalizer_positions(G)[e - elements.start]]
+            for p, there, point in zip(positions, becomes, x @ Q.T + q):
+                members = np.arange(TABLES.wp_member[there], TABLES.wp_member[there + 1])
+                metric = np.broadcast_to(lattice @ lattice.T, (1, 3, 3))
+                _, _, distance = nearest_members(point[None], metric, np.zeros(len(members), dtype=int), members)
+                assert distance[0] < 1e-6, (G, TABLES.letters[p], TABLES.letters[there])
+        assert padded["num_normalizer"][G] == len(elements)
+
+
+def test_equivalent_templates_have_one_name():
+    assert canonical_template(221, ["b", "a", "d"]) == canonical_template(221, ["c", "b", "a"]) == ("a", "b", "c")
+    assert canonical_template(225, ["b"]) == ("a",) and canonical_template(225, ["a", "c"]) == ("a", "c")
+    assert canonical_template(194, ["d", "a", "f"]) == canonical_template(194, ["f", "a", "c"])
+    assert canonical_template(230, ["b"]) == ("b",)
+    with pytest.raises(SymmetryError):
+        canonical_template(1, ["b"])
 
 
 def test_template_names():

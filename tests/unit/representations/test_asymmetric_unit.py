@@ -54,6 +54,24 @@ def test_elemental_fcc_is_one_orbit_from_any_cell():
         assert min_distance(crystal.structure) == pytest.approx(3.61 / 2**0.5)
 
 
+def test_equivalent_origins_and_axes_give_one_description():
+    """Strontium titanate with the origin on either metal, and rutile with its origin moved by half a body diagonal."""
+    for unit in (
+        unit_of(221, "bad", [[0, 0, 0]] * 3, [38, 22, 8], k=[0, 0, 0, 0, 0, 3**0.5 * np.log(3.9)]),
+        unit_of(136, "af", [[0, 0, 0], [0.305, 0.305, 0]], [22, 8], k=[0, 0, 0, 0, 0.35, 2.4]),
+    ):
+        structure = decode([unit])[0].structure
+        seen = set()
+        for shift in ([0, 0, 0], [0.5, 0.5, 0.5], [0.13, 0.57, 0.9]):
+            for axes in (np.eye(3), np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]])):
+                coords = (structure.frac_coords + np.array(shift)) @ np.linalg.inv(axes)
+                moved = replace(structure, lattice=axes @ structure.lattice, frac_coords=coords)
+                found = encode(moved)
+                seen.add(tuple(sorted(zip(found.wyckoff_letters, found.atomic_numbers.tolist()))))
+        assert len(seen) == 1
+    assert seen == {(("a", 22), ("f", 8))}
+
+
 def test_representative_lies_exactly_on_the_position_of_its_code():
     rng = np.random.default_rng(0)
     spinel = unit_of(

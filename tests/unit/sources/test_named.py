@@ -15,7 +15,7 @@ from matgen.errors import DownloadError, SourceError
 from matgen.sources import named
 from matgen.sources.download import fetch
 from matgen.sources.source import open_source
-from tests.unit.sources.test_tables import write_csv
+from tests.unit.sources.test_source_tables import write_csv
 
 
 @pytest.fixture
