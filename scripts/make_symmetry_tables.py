@@ -195,6 +195,80 @@ def member_rows(
     return list(found.values()), np.array(images)
 
 
+def holohedry(G: int) -> np.ndarray:
+    """Proper rotations that keep every lattice of the group's crystal system, on the conventional basis."""
+    number = next(n for last, n in ((2, 2), (15, 10), (74, 47), (142, 123), (194, 191), (230, 221)) if last >= G)
+    rotations = np.array(operations_from_number(number, setting=Setting.standard()).rotations, dtype=int)
+    return rotations[np.linalg.det(rotations) > 0]
+
+
+def normalizer_rows(G: int, rotations: np.ndarray, translations: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Proper elements (Q, q in 24ths) of the Euclidean normaliser, one per coset of the group, identity first.
+
+    Of the origins that are free along polar directions only zero is taken, and only those Q that are a symmetry of
+    every lattice of the system, so that the lattice components stay what they are.
+    """
+    polar = np.isclose(rotations.mean(axis=0).diagonal(), 1.0)
+    # halves, thirds, quarters, sixths and eighths: every normaliser of the tables moves the origin by such a fraction
+    steps = [0, 3, 4, 6, 8, 9, 12, 15, 16, 18, 20, 21]
+    origins = np.array(list(itertools.product(*([0] if free else steps for free in polar))))
+    by_rotation: dict[tuple, list[np.ndarray]] = {}
+    for W, w in zip(rotations, translations, strict=True):
+        by_rotation.setdefault((*W.ravel().tolist(),), []).append(w)
+    seen: set[tuple] = set()
+    rows = []
+    for Q in holohedry(G):
+        inverse = np.rint(np.linalg.inv(Q)).astype(int)
+        good = np.ones(len(origins), dtype=bool)
+        for key, shifts in by_rotation.items():
+            W = Q @ np.array(key).reshape(3, 3) @ inverse
+            images = by_rotation.get((*W.ravel().tolist(),))
+            if images is None:
+                good[:] = False
+                break
+            for shift in shifts:  # one for each centring translation
+                moved = (Q @ shift + origins[good] - origins[good] @ W.T) % DENOMINATOR
+                good[good] = (moved[:, None] == np.array(images)[None]).all(axis=2).any(axis=1)
+        for q in origins[good]:
+            coset = rotations @ Q, (rotations @ q + translations) % DENOMINATOR
+            key = min((*a.ravel().tolist(), *b.tolist()) for a, b in zip(*coset, strict=True))
+            if key not in seen:
+                seen.add(key)
+                rows.append((Q, q))
+    assert (rows[0][0] == np.eye(3)).all() and not rows[0][1].any()
+    return rows
+
+
+def letter_images(
+    Q: np.ndarray, q: np.ndarray, rotations: np.ndarray, translations: np.ndarray, positions: list[dict[str, Any]]
+) -> list[int]:
+    """The position onto which a normaliser element maps each position of the group."""
+    points = [row["rotation"] @ GENERIC + row["translation"] / DENOMINATOR for row in positions]
+    result = []
+    for row, point in zip(positions, points, strict=True):
+        image = Q @ point + q / DENOMINATOR
+        fixed, shifts = stabiliser(rotations, translations, image)
+        P, tau = rotations[fixed].mean(0), shifts.mean(0) / DENOMINATOR
+        for number, other in enumerate(positions):
+            if other["multiplicity"] == row["multiplicity"] and on_same_orbit(other, P, tau, rotations, translations):
+                result.append(number)
+                break
+    assert sorted(result) == list(range(len(positions)))
+    return result
+
+
+def on_same_orbit(
+    position: dict[str, Any], P: np.ndarray, tau: np.ndarray, rotations: np.ndarray, translations: np.ndarray
+) -> bool:
+    """Whether some operation maps a position's first triplet into the subspace (P, tau), modulo the lattice."""
+    point = position["rotation"] @ GENERIC[::-1] + position["translation"] / DENOMINATOR
+    images = rotations @ point + translations / DENOMINATOR
+    across = images - images @ P.T - tau
+    # across the subspace, lattice translations are seen through 1 - P
+    shifts = np.array(list(itertools.product((-2, -1, 0, 1, 2), repeat=3))) @ (np.eye(3) - P).T
+    return bool((np.abs(across[:, None] - shifts[None]).max(axis=2) < 1e-6).any())
+
+
 def inverse_indices(rotations: np.ndarray, translations: np.ndarray) -> list[int]:
     """Index of each operation's inverse modulo lattice translations."""
     pairs = list(zip(rotations, translations, strict=True))
@@ -206,9 +280,9 @@ def inverse_indices(rotations: np.ndarray, translations: np.ndarray) -> list[int
     return result
 
 
-def axis_permutations(rotations: np.ndarray) -> list[list[int]]:
+def axis_permutations(rotations: np.ndarray, group: np.ndarray) -> list[list[int]]:
     """For each rotation the image of each axis; axes that no operation of the group has stay where they are."""
-    own = {operation_axis(W)[0] for W in rotations} - {-1}
+    own = {operation_axis(W)[0] for W in group} - {-1}
     rows = [[axis_index(W @ axis) if u in own else u for u, axis in enumerate(AXES)] for W in rotations]
     assert all(sorted(row) == list(range(len(AXES))) for row in rows)
     return rows
@@ -221,8 +295,10 @@ def build() -> dict[str, np.ndarray]:
         "op_rotation", "op_translation", "op_inverse", "op_axis_permutation",
         "wp_letter", "wp_multiplicity", "wp_freedom", "wp_rotation", "wp_translation", "wp_coset", "wp_coset_member",
         "member_projector", "member_offset", "member_from_first", "member_code",
+        "normalizer_rotation", "normalizer_translation", "normalizer_axis_permutation", "normalizer_position",
     )}  # fmt: skip
     offsets: dict[str, list[int]] = {"group_op": [0, 0], "group_wp": [0, 0], "wp_member": [0], "wp_coset": [0]}
+    offsets |= {"group_normalizer": [0, 0], "normalizer_position": [0]}
     for G in range(1, 231):
         operations = operations_from_number(G, setting=Setting.standard())
         rotations = np.array(operations.rotations, dtype=int)
@@ -231,9 +307,18 @@ def build() -> dict[str, np.ndarray]:
         columns["op_rotation"] += rotations.tolist()
         columns["op_translation"] += translations.tolist()
         columns["op_inverse"] += inverse_indices(rotations, translations)
-        columns["op_axis_permutation"] += axis_permutations(rotations)
+        columns["op_axis_permutation"] += axis_permutations(rotations, rotations)
         offsets["group_op"].append(len(columns["op_rotation"]))
-        for row in wyckoff_rows(G, rotations, translations, table):
+        positions = wyckoff_rows(G, rotations, translations, table)
+        normalizer = normalizer_rows(G, rotations, translations)
+        columns["normalizer_axis_permutation"] += axis_permutations(np.array([Q for Q, _ in normalizer]), rotations)
+        for Q, q in normalizer:
+            columns["normalizer_rotation"].append(Q)
+            columns["normalizer_translation"].append(q)
+            columns["normalizer_position"] += letter_images(Q, q, rotations, translations, positions)
+            offsets["normalizer_position"].append(len(columns["normalizer_position"]))
+        offsets["group_normalizer"].append(len(columns["normalizer_rotation"]))
+        for row in positions:
             for name in ("letter", "multiplicity", "freedom", "rotation", "translation"):
                 value = row[name]
                 columns[f"wp_{name}"].append(ord(value) if name == "letter" else value)

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from matgen.geometry.lattice import lattice_constraints
+
 __all__ = ["SITE_SYMMETRY_AXES", "SITE_SYMMETRY_CLASSES", "CandidateLists", "Tables", "load_tables", "symmetry_tables"]
 
 SITE_SYMMETRY_CLASSES = ("1", "-1", "2", "m", "3", "2/m", "4", "-4", "-3", "6", "-6", "4/m", "6/m")
@@ -45,12 +47,14 @@ class CandidateLists:
 
 @dataclass(frozen=True)
 class Tables:
-    """All tables as flat arrays; `group_op`, `group_wp`, `wp_member`, `wp_coset` are offsets into the flat ones."""
+    """All tables as flat arrays; the first six are offsets into the flat ones."""
 
     group_op: np.ndarray  # [232]
     group_wp: np.ndarray  # [232]
     wp_member: np.ndarray  # [1732]
     wp_coset: np.ndarray  # [1732]
+    group_normalizer: np.ndarray  # [232]
+    normalizer_position_start: np.ndarray  # [elements + 1] into normalizer_position
     op_rotation: np.ndarray  # float64 [O, 3, 3], acting on columns of fractional coordinates
     op_translation: np.ndarray  # float64 [O, 3]
     op_inverse: np.ndarray  # [O] index within the group
@@ -63,6 +67,10 @@ class Tables:
     wp_translation: np.ndarray
     coset_op: np.ndarray  # flat: one operation (index within the group) per point of the orbit of a point on member 0
     coset_member: np.ndarray  # flat: the member (index within the position) that this operation reaches
+    normalizer_rotation: np.ndarray  # float64 [E, 3, 3] proper elements of the Euclidean normaliser modulo the group
+    normalizer_translation: np.ndarray  # float64 [E, 3]; the first of each group is the identity
+    normalizer_axis_permutation: np.ndarray  # int8 [E, 15]
+    normalizer_position: np.ndarray  # flat: for each element the position (index in the group) that each one becomes
     member_wp: np.ndarray  # [members]
     member_projector: np.ndarray  # index into projector
     member_offset: np.ndarray  # float64 [members, 3]
@@ -79,6 +87,12 @@ class Tables:
     def positions(self, space_group_number: int) -> range:
         """Indices of the positions of a group."""
         return range(int(self.group_wp[space_group_number]), int(self.group_wp[space_group_number + 1]))
+
+    def normalizer_positions(self, space_group_number: int) -> np.ndarray:
+        """int [E, positions]: what each normaliser element makes of each position, as indices in the group."""
+        first, last = self.group_normalizer[space_group_number : space_group_number + 2]
+        start, stop = self.normalizer_position_start[[first, last]]
+        return self.normalizer_position[start:stop].reshape(last - first, -1)
 
     def operations(self, space_group_number: int) -> tuple[np.ndarray, np.ndarray]:
         """Rotations [O, 3, 3] and translations [O, 3] of a group, centring included, identity first."""
@@ -106,7 +120,7 @@ def load_tables() -> Tables:
     """The tables, read once a process."""
     with files("matgen.crystal").joinpath("data/symmetry_tables.npz").open("rb") as stream:
         data: dict[str, Any] = dict(np.load(stream).items())
-    ragged = ("group_op", "group_wp", "wp_member", "wp_coset")
+    ragged = ("group_op", "group_wp", "wp_member", "wp_coset", "group_normalizer")
     offsets = {name: data[f"{name}_offset"].astype(np.int64) for name in ragged}
     wp_group = np.repeat(np.arange(231), np.diff(offsets["group_wp"]))
     member_wp = np.repeat(np.arange(len(wp_group)), np.diff(offsets["wp_member"]))
@@ -116,6 +130,11 @@ def load_tables() -> Tables:
     projector = data["projector"] / 6.0
     tables = Tables(
         **offsets,
+        normalizer_position_start=data["normalizer_position_offset"].astype(np.int64),
+        normalizer_rotation=data["normalizer_rotation"].astype(float),
+        normalizer_translation=data["normalizer_translation"] / 24.0,
+        normalizer_axis_permutation=data["normalizer_axis_permutation"].astype(np.int8),
+        normalizer_position=data["normalizer_position"].astype(np.int64),
         op_rotation=data["op_rotation"].astype(float),
         op_translation=data["op_translation"] / 24.0,
         op_inverse=data["op_inverse"].astype(np.int64),
@@ -147,42 +166,47 @@ def load_tables() -> Tables:
     return tables
 
 
+def _padded(flat: np.ndarray, offsets: np.ndarray, dtype: type) -> np.ndarray:
+    """[231, longest, ...]: rows offsets[G]:offsets[G + 1] of a flat array for each group, zero-padded."""
+    counts = np.diff(offsets)
+    result = np.zeros((231, int(counts.max()), *flat.shape[1:]), dtype=dtype)
+    for G in range(1, 231):
+        result[G, : counts[G]] = flat[offsets[G] : offsets[G + 1]]
+    return result
+
+
 def symmetry_tables() -> dict[str, np.ndarray]:
-    """Padded arrays of all groups for the priors and the network; row 0 is unused.
+    """Padded arrays of all groups for the priors and the network; row 0 of each is unused.
 
     Returns:
-        lattice_mask bool[231, 6], lattice_fixed f64[231, 6], operations_rotation int8[231, 192, 3, 3],
-        operations_translation f32[231, 192, 3], num_operations int16[231], axis_permutation int8[231, 192, 15]
-        (operation o turns a code c into c' with c'[axis_permutation[o]] = c), site_symmetry_codes int8[231, C, 15] (all
-        codes of all positions in all orientations), num_codes int16[231], polar_directions f32[231, 3, 3] (lattice
-        directions along which the origin is free; rows, zero-padded).
+        lattice_mask bool[231, 6], lattice_fixed f64[231, 6];
+        operations_rotation int8[231, 192, 3, 3], operations_translation f32[231, 192, 3], num_operations int16[231];
+        axis_permutation int8[231, 192, 15]: operation o turns a code c into c' with c'[axis_permutation[o]] = c;
+        site_symmetry_codes int8[231, C, 15] (all codes of all positions, all orientations), num_codes int16[231];
+        polar_directions f32[231, 3, 3]: lattice directions along which the origin is free, as rows, zero-padded;
+        normalizer_rotation int8[231, E, 3, 3], normalizer_translation f32[231, E, 3], num_normalizer int16[231],
+        normalizer_axis_permutation int8[231, E, 15]: other equivalent descriptions (origin and axes) with the same k.
     """
-    from matgen.geometry.lattice import lattice_constraints
-
     tables = load_tables()
     mask, fixed = lattice_constraints()
-    num_codes = np.diff(tables.by_code.group_start, append=len(tables.by_code.key))[:231].astype(np.int16)
+    code_offsets = np.append(tables.by_code.group_start[:231], len(tables.by_code.key))
     result = {
         "lattice_mask": mask,
         "lattice_fixed": fixed,
-        "axes": np.array(SITE_SYMMETRY_AXES, dtype=np.int8),
-        "operations_rotation": np.zeros((231, 192, 3, 3), dtype=np.int8),
-        "operations_translation": np.zeros((231, 192, 3), dtype=np.float32),
+        "operations_rotation": _padded(tables.op_rotation, tables.group_op, np.int8),
+        "operations_translation": _padded(tables.op_translation, tables.group_op, np.float32),
         "num_operations": np.diff(tables.group_op).astype(np.int16),
-        "axis_permutation": np.tile(np.arange(15, dtype=np.int8), (231, 192, 1)),
-        "site_symmetry_codes": np.zeros((231, int(num_codes.max()), 15), dtype=np.int8),
-        "num_codes": num_codes,
+        "axis_permutation": _padded(tables.op_axis_permutation, tables.group_op, np.int8),
+        "site_symmetry_codes": _padded(tables.code[tables.by_code.key], code_offsets, np.int8),
+        "num_codes": np.diff(code_offsets).astype(np.int16),
         "polar_directions": np.zeros((231, 3, 3), dtype=np.float32),
+        "normalizer_rotation": _padded(tables.normalizer_rotation, tables.group_normalizer, np.int8),
+        "normalizer_translation": _padded(tables.normalizer_translation, tables.group_normalizer, np.float32),
+        "normalizer_axis_permutation": _padded(tables.normalizer_axis_permutation, tables.group_normalizer, np.int8),
+        "num_normalizer": np.diff(tables.group_normalizer).astype(np.int16),
     }
     for G in range(1, 231):
-        part = slice(tables.group_op[G], tables.group_op[G + 1])
-        n = part.stop - part.start
-        result["operations_rotation"][G, :n] = tables.op_rotation[part]
-        result["operations_translation"][G, :n] = tables.op_translation[part]
-        result["axis_permutation"][G, :n] = tables.op_axis_permutation[part]
-        lists = slice(tables.by_code.group_start[G], tables.by_code.group_start[G + 1])
-        result["site_symmetry_codes"][G, : num_codes[G]] = tables.code[tables.by_code.key[lists]]
         # in the standard setting the directions fixed by all rotations are axes of the cell
-        polar = np.flatnonzero(np.isclose(tables.op_rotation[part].mean(axis=0).diagonal(), 1.0))
+        polar = np.flatnonzero(np.isclose(tables.operations(G)[0].mean(axis=0).diagonal(), 1.0))
         result["polar_directions"][G, : len(polar)] = np.eye(3)[polar]
     return result

@@ -10,6 +10,8 @@ from matgen.geometry.coordinates import nearest_image, wrap
 
 __all__ = [
     "canonical_representatives",
+    "canonical_template",
+    "describe_canonically",
     "expand_orbits",
     "letter_index",
     "nearest_members",
@@ -140,6 +142,60 @@ def expand_orbits(frac_coords: np.ndarray, member: np.ndarray) -> tuple[np.ndarr
     owner, entry = ragged_ranges(tables.wp_coset[position], tables.wp_coset[position + 1])
     # the first coset is that of the identity: the first point of each orbit is the given one, on the first member
     return owner, wrap(_apply(group[owner], tables.coset_op[entry], first_points[owner]))
+
+
+def _best_element(space_group_number: int, positions: np.ndarray, atomic_numbers: np.ndarray) -> int:
+    """Normaliser element (index in the group) that gives the first labels in the order of (letter, species)."""
+    tables = load_tables()
+    images = tables.normalizer_positions(space_group_number)
+    if len(images) == 1:
+        return 0
+    labels = images[:, positions - tables.group_wp[space_group_number]] * 128 + atomic_numbers
+    labels.sort(axis=1)
+    return int(np.lexsort(labels.T[::-1])[0])
+
+
+def describe_canonically(
+    space_group_number: int, frac_coords: np.ndarray, position: np.ndarray, atomic_numbers: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of the origins and axes that are equivalent under the Euclidean normaliser, the one with the first letters.
+
+    So caesium chloride is always Cl on 1a and Cs on 1b, never the reverse; the lattice components do not change.
+
+    Args:
+        space_group_number: 1..230.
+        frac_coords: [M, 3] representatives. position: [M] Wyckoff positions. atomic_numbers: [M].
+
+    Returns:
+        the coordinates [M, 3] in that description (not wrapped), and the positions [M] there.
+
+    Source: International Tables A, section 3.5 (normalisers), of which only elements that keep every lattice of the
+        crystal system and its handedness are used.
+    """
+    tables = load_tables()
+    element = _best_element(space_group_number, position, atomic_numbers)
+    if element == 0:
+        return frac_coords, position
+    first = tables.group_wp[space_group_number]
+    index = tables.group_normalizer[space_group_number] + element
+    moved = frac_coords @ tables.normalizer_rotation[index].T + tables.normalizer_translation[index]
+    return moved, first + tables.normalizer_positions(space_group_number)[element, position - first]
+
+
+def canonical_template(space_group_number: int, letters: Sequence[str]) -> tuple[str, ...]:
+    """Sorted letters of a template, the first in order of those that the choice of origin and axes makes equivalent.
+
+    Args:
+        space_group_number: 1..230.
+        letters: one Wyckoff letter per orbit.
+
+    Raises:
+        SymmetryError: an unknown group or letter.
+    """
+    tables = load_tables()
+    position = np.array([letter_index(space_group_number, letter) for letter in letters], dtype=np.int64)
+    _, position = describe_canonically(space_group_number, np.zeros((len(position), 3)), position, 0 * position)
+    return tuple(tables.letters[p] for p in np.sort(position))
 
 
 def letter_index(space_group_number: int, letter: str) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from matgen.crystal.space_group import StandardCrystal, SymmetryConfig, standardize
 from matgen.crystal.structure import Structure, check
 from matgen.crystal.tables import load_tables
-from matgen.crystal.wyckoff import canonical_representatives, nearest_members, ragged_ranges
+from matgen.crystal.wyckoff import canonical_representatives, describe_canonically, nearest_members, ragged_ranges
 from matgen.errors import StructureError, SymmetryError, TooManyAtomsError
 from matgen.geometry.lattice import k_from_lattice, lattice_constraints
 
@@ -48,13 +48,17 @@ class AsymmetricUnit:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeConfig:
-    """symprec, fallback_symprecs, min_distance (shorter is a clash): Å. max_atoms: given cell; None: no limit."""
+    """symprec, fallback_symprecs, min_distance (shorter is a clash): Å. max_atoms: given cell; None: no limit.
+
+    canonical_origin: of the equivalent origins and axes take the one with the first Wyckoff letters.
+    """
 
     symprec: float = 0.1
     fallback_symprecs: tuple[float, ...] = (0.03, 0.01, 1e-3, 1e-4)
     min_distance: float = 0.5
     max_atoms: int | None = 512
     max_orbits: int | None = None
+    canonical_origin: bool = True
 
     @property
     def symmetry(self) -> SymmetryConfig:
@@ -98,13 +102,13 @@ def encode_many(
         crystals.append(crystal)
         where.append(index)
     if crystals:
-        for index, result in zip(where, _units(crystals), strict=True):
+        for index, result in zip(where, _units(crystals, config.canonical_origin), strict=True):
             results[index] = result
     assert all(result is not None for result in results)
     return results  # type: ignore[return-value]
 
 
-def _units(crystals: list[StandardCrystal]) -> list[AsymmetricUnit | StructureError]:
+def _units(crystals: list[StandardCrystal], canonical: bool) -> list[AsymmetricUnit | StructureError]:
     """Resolve the position of every orbit of all crystals at once: the nearest one with the orbit's multiplicity."""
     tables = load_tables()
     group = np.array([crystal.space_group_number for crystal in crystals])
@@ -117,13 +121,16 @@ def _units(crystals: list[StandardCrystal]) -> list[AsymmetricUnit | StructureEr
     lists = _list_of_multiplicity(group[crystal_of], multiplicity)
     known = lists >= 0
     owner, entry = ragged_ranges(tables.by_multiplicity.start[lists], tables.by_multiplicity.start[lists + 1])
-    member, projected, distance = nearest_members(points, metric, owner, tables.by_multiplicity.member[entry])
+    entry = tables.by_multiplicity.member[entry]
+    member, projected, distance = nearest_members(points, metric, owner, entry)
+    bounds = np.concatenate([[0], np.cumsum(counts)])
+    if canonical:
+        projected, member = _described_canonically(crystals, bounds, projected, member, metric, owner, entry)
     representatives, member = canonical_representatives(projected, member)
     mask, fixed = lattice_constraints()
     k = np.where(mask[group], k_from_lattice(lattice), fixed[group])
     codes = tables.code[tables.member_code[member]]
     position = tables.member_wp[member]
-    bounds = np.concatenate([[0], np.cumsum(counts)])
     results: list[AsymmetricUnit | StructureError] = []
     for index, crystal in enumerate(crystals):
         part = slice(bounds[index], bounds[index + 1])
@@ -145,6 +152,34 @@ def _units(crystals: list[StandardCrystal]) -> list[AsymmetricUnit | StructureEr
             )
         )
     return results
+
+
+def _described_canonically(
+    crystals: list[StandardCrystal],
+    bounds: np.ndarray,
+    points: np.ndarray,
+    member: np.ndarray,
+    metric: np.ndarray,
+    owner: np.ndarray,
+    candidates: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """All crystals moved to their canonical origin and axes, and the members on which their orbits then lie."""
+    position = load_tables().member_wp[member]
+    moved = points.copy()
+    for index, crystal in enumerate(crystals):
+        part = slice(bounds[index], bounds[index + 1])
+        moved[part], _ = describe_canonically(
+            crystal.space_group_number, points[part], position[part], crystal.atomic_numbers
+        )
+    changed = (moved != points).any(axis=1)
+    if not changed.any():
+        return points, member
+    wanted = changed[owner]
+    place = np.cumsum(changed) - 1
+    found, snapped, _ = nearest_members(moved[changed], metric[changed], place[owner[wanted]], candidates[wanted])
+    member = member.copy()
+    member[changed], moved[changed] = found, snapped
+    return moved, member
 
 
 def _list_of_multiplicity(group: np.ndarray, multiplicity: np.ndarray) -> np.ndarray:
