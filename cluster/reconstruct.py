@@ -1,5 +1,6 @@
 """Encode given crystals, save (G, k, X', S, A'), decode that alone in fresh processes, compare with the originals."""
 
+import contextlib
 import functools
 import json
 import subprocess
@@ -17,6 +18,7 @@ from cluster.decode import StoredUnit, stored_structure, stored_unit, structure_
 from cluster.lineage import StageLineage, finish_stage, open_stage, require_stage, run_id
 from cluster.parts import Shard, part_paths, read_part, read_table, shards_of_parts, status_counts, write_table
 from cluster.preprocess import UNIT_FIELDS, source_shards, unit_columns
+from cluster.session import ray_session, session_environment
 from matgen.crystal.space_group import SymmetryConfig, find_space_group_number
 from matgen.crystal.structure import Structure
 from matgen.errors import StageError, StructureError
@@ -251,10 +253,11 @@ def reconstruct(
     table = out / "reconstruct.parquet"
     if not (lineage.complete and table.exists()):
         metadata = lineage.table_metadata
-        run_campaign(EncodeWork(source, config.encode), shards, work / "encoded", campaign, metadata)
-        _decode_in_a_fresh_process(work, config.decode, campaign)
         compare = CompareWork(source, work, config.encode.symprec)
-        run_campaign(compare, shards, work / "compared", campaign, metadata)
+        with ray_session(campaign.num_workers) if campaign.num_workers else contextlib.nullcontext():
+            run_campaign(EncodeWork(source, config.encode), shards, work / "encoded", campaign, metadata)
+            _decode_in_a_fresh_process(work, config.decode, campaign)
+            run_campaign(compare, shards, work / "compared", campaign, metadata)
         write_table(table, pa.concat_tables([read_table(part) for part in part_paths(work / "compared")]), metadata)
         finish_stage(work, lineage, {}, time.monotonic() - started)
     status = status_counts(work / "compared")
@@ -273,7 +276,7 @@ def _decode_in_a_fresh_process(work: Path, config: DecodeConfig, campaign: Campa
     """Run this file as a program that is told the directory alone: no state of encoding can leak into decoding."""
     workers, settings = str(campaign.num_workers), json.dumps(to_dict(config))
     command = [sys.executable, "-m", "cluster.reconstruct", str(work), workers, settings]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=session_environment())
     if done.returncode != 0:
         last = [line for line in done.stderr.splitlines() if line.strip()][-1:] or [f"exit code {done.returncode}"]
         raise StageError(f"decoding in a fresh process failed: {last[0]}")

@@ -17,7 +17,7 @@ from matgen.errors import StageError
 
 logger = logging.getLogger(__name__)
 
-START_ATTEMPTS = 2
+START_ATTEMPTS = 3  # Ray waits 30 s for its own processes, which a busy machine may not manage
 
 Mapper = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
@@ -26,6 +26,7 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
+    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "180",
 }
 
 
@@ -69,6 +70,15 @@ def ray_session(
         yield
     finally:
         ray.shutdown()
+
+
+def session_environment() -> dict[str, str]:
+    """Return the environment for a child process that is to join the Ray of this one, where there is one."""
+    environment = dict(os.environ)
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        environment["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+    return environment
 
 
 def _connect(ray: Any, settings: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """`matgen run` and `matgen report`: an experiment's stages in their order."""
 
 import argparse
+import contextlib
 import importlib
 import logging
 from collections.abc import Callable, Sequence
@@ -44,10 +45,20 @@ def run_command(arguments: argparse.Namespace) -> dict[str, Any]:
         return {"experiment": experiment.name, "stages": list(stages)}
     run = make_run(experiment, arguments)
     summary: dict[str, Any] = {"experiment": experiment.name, "out": str(run.out), "stages": {}}
-    for stage in stages:
-        summary["stages"][stage] = stage_function(stage)(run)
-        say(arguments, f"{stage}: {one_line(summary['stages'][stage])}")
+    with _one_ray(run, len(stages)):
+        for stage in stages:
+            summary["stages"][stage] = stage_function(stage)(run)
+            say(arguments, f"{stage}: {one_line(summary['stages'][stage])}")
     return summary
+
+
+def _one_ray(run: "Run", num_stages: int) -> contextlib.AbstractContextManager[None]:
+    """Keep one Ray for all stages: starting it takes seconds."""
+    if run.num_workers == 0 or num_stages == 1:
+        return contextlib.nullcontext()
+    from cluster.session import ray_session
+
+    return ray_session(max(run.num_workers, run.experiment.train.num_workers + 1))
 
 
 def chosen_stages(asked: Sequence[str], valid: Sequence[str]) -> list[str]:
