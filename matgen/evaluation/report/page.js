@@ -86,7 +86,7 @@
       for (const [i, j] of scene.bonds) {
         const a = scene.atoms[i], b = scene.atoms[j], long = Math.hypot(...a.at.map((x, k) => b.at[k] - x));
         const at = (t) => place(a.at.map((x, k) => x + t * (b.at[k] - x)));
-        segment(at(0.3 * a.radius / long), at(1 - 0.3 * b.radius / long), color, 0.17 * scale);
+        segment(at((0.38 * a.radius) / long), at(1 - (0.38 * b.radius) / long), color, 0.17 * scale);
       }
     }
     scene.atoms.forEach((atom, i) => {

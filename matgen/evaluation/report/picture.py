@@ -96,7 +96,8 @@ def draw(scene: Scene, label: str) -> str:
         items.append((float(position[2]), circle))
     body = "".join(text for _, text in sorted(items, key=lambda item: item[0]))
     box = f"0 0 {_SIZE:g} {_SIZE:g}"
-    return f'<svg class="crystal-picture" viewBox="{box}" role="img" aria-label="{label}">{body}</svg>'
+    style = f"--bond-width:{min(max(0.15 * zoom, 0.5), 4.5):.1f}"
+    return f'<svg class="crystal-picture" style="{style}" viewBox="{box}" role="img" aria-label="{label}">{body}</svg>'
 
 
 def _place(position: np.ndarray, zoom: float, offset: np.ndarray) -> tuple[str, str]:
