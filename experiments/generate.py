@@ -51,9 +51,10 @@ def generate_experiment(arguments: argparse.Namespace) -> "Experiment":
     """
     from matgen.config import Experiment, SampleConfig
     from matgen.diffusion.sampler import SamplerConfig
+    from matgen.models.requests import fast_sampler
 
     paper = arguments.sampler == "paper"
-    base = SamplerConfig(num_steps=1000, corrector_steps=1) if paper else SamplerConfig()
+    base = SamplerConfig(num_steps=1000, corrector_steps=1) if paper else fast_sampler()
     sampler = base if arguments.steps is None else replace(base, num_steps=arguments.steps)
     groups = tuple(number for numbers in arguments.space_group for number in numbers)
     if arguments.template and groups:

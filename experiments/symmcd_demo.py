@@ -17,7 +17,7 @@ def symmcd_demo() -> "Experiment":
         SymmCDConfig,
         TrainConfig,
     )
-    from matgen.diffusion.sampler import SamplerConfig
+    from matgen.models.requests import fast_sampler
     from matgen.nn.cspnet import tiny_network
 
     return Experiment(
@@ -28,6 +28,6 @@ def symmcd_demo() -> "Experiment":
         train=TrainConfig(
             max_steps=400, batch_size=64, warmup_steps=20, validate_every=100, checkpoint_every=100, ema_decay=0.99
         ),
-        sample=SampleConfig(count=64, shard_size=32, batch_size=32, sampler=SamplerConfig(num_steps=50)),
+        sample=SampleConfig(count=64, shard_size=32, batch_size=32, sampler=fast_sampler(50)),
         relax=RelaxStageConfig(limit=8),
     )

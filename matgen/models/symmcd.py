@@ -37,7 +37,7 @@ def absorbing_process() -> JointConfig:
     """
     return JointConfig(
         species=CategoricalConfig(num_classes=NUM_SPECIES, prior="absorbing", schedule=ScheduleConfig(reach=0.6)),
-        site_symmetry=CategoricalConfig(num_classes=NUM_CLASSES, prior="absorbing", schedule=ScheduleConfig(reach=0.4)),
+        site_symmetry=CategoricalConfig(num_classes=NUM_CLASSES, prior="absorbing", schedule=ScheduleConfig(reach=0.2)),
         tied_axes=True,
     )
 
