@@ -33,6 +33,8 @@ class ScheduleConfig:
             raise ValueError(f"num_steps must be at least 1, not {self.num_steps}")
         if not 0 < self.reach <= 1:
             raise ValueError(f"reach must be in (0, 1], not {self.reach}")
+        if self.reach < 1 and self.kind == "linear":
+            raise ValueError(f"only cosine and sigmoid schedules have a reach below 1, not linear with {self.reach}")
         if not 0 <= self.beta_min < self.beta_max < 1:
             raise ValueError(f"need 0 <= beta_min < beta_max < 1, not {self.beta_min} and {self.beta_max}")
 

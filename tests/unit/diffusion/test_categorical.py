@@ -19,8 +19,8 @@ PAIRS = [(25, 24), (25, 0), (13, 12), (13, 4), (2, 1), (1, 0), (25, 1)]
 PRIORS = ["marginal", "absorbing"]
 
 
-def process(prior, kind="cosine", num_steps=T):
-    schedule = ScheduleConfig(kind=kind, num_steps=num_steps)
+def process(prior, kind="cosine", num_steps=T, reach=1.0):
+    schedule = ScheduleConfig(kind=kind, num_steps=num_steps, reach=reach)
     return categorical_process(CategoricalConfig(num_classes=K, prior=prior, schedule=schedule))
 
 
@@ -63,9 +63,10 @@ def test_marginal_posterior_equals_bayes(kind, t, s):
     torch.testing.assert_close(actual, expected, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize("reach", [0.4, 1.0])
 @pytest.mark.parametrize(("t", "s"), PAIRS)
-def test_absorbing_posterior_equals_bayes(t, s):
-    p, guess = process("absorbing"), random_probs(K, seed=2)
+def test_absorbing_posterior_equals_bayes(t, s, reach):
+    p, guess = process("absorbing", reach=reach), random_probs(K, seed=2)
     prior = random_probs(K, seed=1)
     rows = []
     for z in range(K):  # a revealed label is evidence: only x_0 = z can have led to it

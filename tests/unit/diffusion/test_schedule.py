@@ -44,6 +44,19 @@ def test_linear_scales_with_the_number_of_steps():
     assert float(long.alpha_bar[500]) == pytest.approx(float(short.alpha_bar[250]), rel=0.01)
 
 
+@pytest.mark.parametrize("kind", ["cosine", "sigmoid"])
+@pytest.mark.parametrize("reach", [0.3, 0.5, 1.0])
+def test_reach_compresses_the_schedule(kind, reach):
+    """The same levels in a shorter time, then noise that still decreases."""
+    whole, part = (NoiseSchedule(ScheduleConfig(kind=kind, reach=r, beta_min=0.0)) for r in (1.0, reach))
+    for share in (0.2, 0.5, 0.8):
+        levels = [float(schedule.alpha_bar[round(1000 * share * r)]) for schedule, r in ((whole, 1.0), (part, reach))]
+        assert levels[0] == pytest.approx(levels[1], rel=1e-6)
+    default = NoiseSchedule(ScheduleConfig(kind=kind, reach=reach))
+    assert default.alpha_bar[round(1000 * reach)] < 1e-3
+    assert (default.alpha_bar.diff() < 0).all() and default.alpha_bar[-1] > 0
+
+
 def test_sigma_is_geometric():
     schedule = SigmaSchedule(SigmaConfig())
     assert schedule.sigma[0] == 0
@@ -64,6 +77,8 @@ def test_broadcast_rows_takes_shape_and_dtype_of_its_partner():
     "bad",
     [
         lambda: ScheduleConfig(num_steps=0),
+        lambda: ScheduleConfig(reach=0.0),
+        lambda: ScheduleConfig(kind="linear", reach=0.5),
         lambda: ScheduleConfig(beta_min=0.5, beta_max=0.1),
         lambda: SigmaConfig(sigma_min=0.6),
         lambda: SigmaConfig(num_steps=0),
