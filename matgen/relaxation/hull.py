@@ -50,6 +50,7 @@ class Hull:
         self.num_entries = len(finite)
         self._shares, self._energy = shares[chosen], energy[chosen]
         self._present = self._shares > 0
+        self._element_bits = _element_bits(self._present)
         self._known: dict[bytes, tuple[float, tuple[tuple[str, float], ...]]] = {}
 
     @property
@@ -98,7 +99,8 @@ class Hull:
         return HullDistance(energy_per_atom - envelope, decomposition=decomposition)
 
     def _candidates(self, shares: np.ndarray) -> np.ndarray:
-        return np.flatnonzero(~self._present[:, shares == 0].any(1))
+        low, high = ~_element_bits(shares[None] > 0)[:, 0]
+        return np.flatnonzero(((self._element_bits[0] & low) | (self._element_bits[1] & high)) == 0)
 
     def _reachable(self, shares: np.ndarray) -> list[int]:
         return [int(z) for z in np.flatnonzero(self._present[self._candidates(shares)].any(0))]
@@ -118,6 +120,13 @@ class Hull:
             return float("nan"), ()
         used = np.flatnonzero(solution.x > 1e-8)
         return float(solution.fun), tuple((self.ids[int(candidates[k])], float(solution.x[k])) for k in used)
+
+
+def _element_bits(present: np.ndarray) -> np.ndarray:
+    """bool[N, 119] as two words of bits, int64[2, N]: a phase is looked for among tens of thousands at each call."""
+    weights = np.left_shift(np.int64(1), np.arange(60, dtype=np.int64))
+    low, high = present[:, :60] @ weights, present[:, 60:] @ weights[: NUM_ELEMENTS - 60]
+    return np.stack([low, high])
 
 
 def composition_shares(atomic_numbers: Sequence[np.ndarray]) -> np.ndarray:
