@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-import signal
 import sys
 import threading
 import time
@@ -15,13 +14,17 @@ from typing import Any
 from cluster.lineage import StageLineage, finish_stage, require_stage
 from cluster.run import Run
 from cluster.session import prepare_environment, ray_session
+from cluster.stopping import signals_to_file, watching
 from cluster.tracking import Tracker, open_tracker
 from matgen.config import SymmCDConfig, TrainConfig
 from matgen.data.records import Records
 from matgen.errors import MatgenError, StageError
+from matgen.models.symmcd import SymmCD
 from matgen.settings import from_dict, to_dict
 from matgen.training.checkpoint import content_hash, find_checkpoint, read_config
 from matgen.training.history import read_history
+from matgen.training.loop import OnLog
+from matgen.training.state import TrainState
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +33,7 @@ _STOP_FILE = ".stop-requested"
 # settings that decide how, not what, is computed: they are no part of a run's identity
 _HOW = (
     *("max_seconds", "max_edges", "overhead_edges", "compile", "num_workers", "checkpoint_every"),
-    *("checkpoint_minutes", "log_every", "max_skipped"),
+    *("checkpoint_minutes", "log_every", "max_skipped", "picture_samples"),
 )
 _DEFAULT = TrainConfig()
 
@@ -142,7 +145,7 @@ def _train_here(job: Mapping[str, Any], run: Run) -> None:
     from matgen.training.run import train_plain
 
     with _tracker(job, rank=0) as tracker:
-        train_plain(**_settings(job), on_log=_log_to(tracker), progress=_shows_progress(run))
+        train_plain(**_settings(job), on_log=_log_to(tracker, job), progress=_shows_progress(run))
 
 
 @contextlib.contextmanager
@@ -153,12 +156,25 @@ def _tracker(job: Mapping[str, Any], rank: int) -> Iterator[Tracker]:
         yield tracker
 
 
-def _log_to(tracker: Tracker) -> Any:
-    def log(row: dict[str, Any]) -> None:
+def _log_to(tracker: Tracker, job: Mapping[str, Any]) -> OnLog:
+    def log(row: dict[str, Any], state: TrainState) -> None:
         values = {f"{row['kind']}/{key}": value for key, value in row.items() if key not in ("kind", "step")}
         tracker.log(values, row["step"])
+        if row["kind"] == "validation" and job["train"]["picture_samples"] > 0:
+            _log_picture(tracker, Path(job["out"]), state, job["train"]["picture_samples"])
 
     return log
+
+
+def _log_picture(tracker: Tracker, out: Path, state: TrainState, count: int) -> None:
+    """Draw samples of the averaged weights into `pictures/`, and show them to the tracker."""
+    from cluster.pictures import draw_during_training
+
+    assert isinstance(state.model, SymmCD)
+    path = out / "pictures" / f"step-{state.step:08d}.png"
+    with state.ema.applied_to(state.model):
+        draw_during_training(state.model, state.model.priors, path, count)
+    tracker.image("samples", path, state.step)
 
 
 def _shows_progress(run: Run) -> bool:
@@ -190,7 +206,7 @@ def _train_on_ray(job: dict[str, Any], run: Run) -> None:
             ),
         )
         out = Path(job["out"])
-        with _signals_to_file(out / _STOP_FILE), _following(out, _total_steps(run) if _shows_progress(run) else 0):
+        with signals_to_file(out / _STOP_FILE), _following(out, _total_steps(run) if _shows_progress(run) else 0):
             _fit(trainer)
 
 
@@ -236,49 +252,10 @@ def worker(job: dict[str, Any]) -> None:
     workers = Workers(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
     torch.set_num_threads(job["threads"])
     with _tracker(job, workers.rank) as tracker:
-        trainer = make_trainer(**_settings(job), workers=workers, on_log=_log_to(tracker))
-        with _watching(Path(job["out"]) / _STOP_FILE, trainer):
+        trainer = make_trainer(**_settings(job), workers=workers, on_log=_log_to(tracker, job))
+        with watching(Path(job["out"]) / _STOP_FILE, trainer):
             result = trainer.run()
     ray.train.report({"step": result.step, "best_loss": result.best_loss})
-
-
-@contextlib.contextmanager
-def _signals_to_file(file: Path) -> Iterator[None]:
-    """Turn a signal that reaches the driver into a file, which the workers see wherever they run."""
-    file.unlink(missing_ok=True)
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(_number: int, _frame: object) -> None:
-        file.touch()
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-        file.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _watching(file: Path, trainer: Any) -> Iterator[None]:
-    """Ask the trainer to stop once the file is there."""
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(1.0):
-            if file.exists():
-                trainer.stop_requested = True
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
 
 
 @contextlib.contextmanager

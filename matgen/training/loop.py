@@ -25,7 +25,7 @@ from matgen.training.step import LossModule, TrainingError, Workers, evaluate, t
 
 logger = logging.getLogger(__name__)
 
-OnLog = Callable[[dict[str, Any]], None]
+OnLog = Callable[[dict[str, Any], TrainState], None]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Trainer:
             workers: this process among others; a single one on the CPU where not given.
             run_config: JSON values for config.json; `model` is the model's configuration.
             init_from: checkpoint whose averaged weights a new run begins with (fine-tuning).
-            on_log: called on rank 0 with each line of the history.
+            on_log: called on rank 0 with each line of the history, and the state.
 
         Raises:
             CheckpointError: if there is a last checkpoint that is corrupt or belongs to another model.
@@ -129,7 +129,7 @@ class Trainer:
         if self.workers.world_size == 1:
             return module
         devices = [self.workers.device] if self.workers.device.type == "cuda" else None
-        return DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
+        return DistributedDataParallel(module, device_ids=devices, init_sync_buffers=False, forward_sync_buffers=False)
 
     def _validation_batches(self) -> list[tuple[Batch, float]]:
         if len(self.validation) == 0:
@@ -259,14 +259,15 @@ class Trainer:
         improved = losses["total"] < state.best_loss
         if improved:
             state.best_step, state.best_loss = state.step, losses["total"]
-        self._emit(history, {"kind": "validation", "step": state.step, **losses})
+        with self._clock.paused():
+            self._emit(history, {"kind": "validation", "step": state.step, **losses})
         return improved
 
     def _emit(self, history: History | None, row: dict[str, Any]) -> None:
         if history is not None:
             history.append(row)
             if self.on_log is not None:
-                self.on_log(row)
+                self.on_log(row, self.state)
 
     def _save(self, history: History, best: bool) -> None:
         history.sync()

@@ -34,6 +34,7 @@ class TrainConfig:
         num_workers: processes of distributed training; 0 trains in the calling process.
         validate_every: steps between validations; 0 is never.
         validation_limit: crystals of the validation set that are looked at.
+        picture_samples: crystals that the training stage samples and draws at each validation; 0 is none.
         checkpoint_every: steps between checkpoints.
         checkpoint_minutes: minutes after which a checkpoint is written even so.
         log_every: steps between lines of the history.
@@ -61,6 +62,7 @@ class TrainConfig:
     num_workers: int = 0
     validate_every: int = 500
     validation_limit: int = 1024
+    picture_samples: int = 8
     checkpoint_every: int = 500
     checkpoint_minutes: float = 10.0
     log_every: int = 20

@@ -32,6 +32,9 @@ def test_stage_in_this_process(tiny_run: Run, tmp_path: Path, monkeypatch: pytes
     run = with_settings(tiny_run, tmp_path, max_steps=6, num_workers=0)
     summary = train(run)
     assert summary["finished"] and summary["step"] == 6 and summary["best_step"] in (3, 6)
+    pictures = sorted((run.directory("train") / "pictures").iterdir())
+    assert [picture.name for picture in pictures] == ["step-00000003.png", "step-00000006.png"]
+    assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
     assert train(run) == summary, "a finished stage is not run again"
     longer = replace(run, experiment=run.experiment.set("train.max_steps=7"))
     with pytest.raises(StageError, match=r"max_steps 6 there, 7 here"):

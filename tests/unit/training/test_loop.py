@@ -88,7 +88,7 @@ def test_stop_request_saves_at_once_and_a_finished_run_does_nothing(
 ):
     out = tmp_path / "stopped"
     run = trainer(out, train_config, priors, fake_records, fake_validation)
-    run.on_log = lambda row: setattr(run, "stop_requested", True)
+    run.on_log = lambda row, state: setattr(run, "stop_requested", True)
     result = run.run()
     assert not result.finished and result.step == 4 and (out / "checkpoints/last").resolve().name == "step-00000004"
     assert trainer(out, train_config, priors, fake_records, fake_validation).run().finished
