@@ -199,10 +199,14 @@ def add_hull(command: AddCommand) -> None:
         "hull",
         "experiments.hull:hull_command",
         "build the convex hull of a reference set with the relaxation potential, once",
-        "  matgen hull mp_20_train.parquet mp_20_val.parquet --out hull --workers 2\n",
+        "  matgen hull mp_20_train.parquet mp_20_val.parquet --out hull --workers 2\n"
+        "  matgen hull mp_20_train.parquet --only-for new --out hull      only what the samples in `new` need\n",
     )
     parser.add_argument("reference", nargs="+", metavar="PATH", help="structures in any form that evaluate reads")
     parser.add_argument("--out", type=Path, required=True, help="directory of the hull")
+    parser.add_argument(
+        "--only-for", type=Path, help="a run with decoded crystals: only the entries that their hull can be made of"
+    )
     parser.add_argument("--potential", help="name of the potential (default: the relaxation stage's)")
     parser.add_argument("--limit", type=count, help="the first structures only")
     _add_workers(parser)

@@ -3,10 +3,14 @@
 import argparse
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from matgen.errors import ConfigError, StageError
+
+if TYPE_CHECKING:
+    from matgen.relaxation.reference import ReferenceEntry
 
 POTENTIAL = "chgnet"
 
@@ -26,8 +30,10 @@ def hull_command(arguments: argparse.Namespace) -> dict[str, Any]:
         if not path.is_file():
             raise StageError(f"{path}: no such file")
     entries = read_reference(paths)[: arguments.limit]
+    if arguments.only_for is not None:
+        entries = entries_for(entries, arguments.only_for)
     if not entries:
-        raise StageError("the reference holds no structure")
+        raise StageError("the reference holds no structure" + (" that matters" if arguments.only_for else ""))
     potential, config = CHGNetPotential(CHGNetConfig(device="cpu")), HullConfig()
     workers = arguments.workers if arguments.workers is not None else available_cpus()
     with ray_mapper(workers) as mapper:
@@ -40,6 +46,25 @@ def hull_command(arguments: argparse.Namespace) -> dict[str, Any]:
     say(arguments, "\n".join(f"{key:20s} {value}" for key, value in summary.items()))
     say(arguments, f"use it: matgen run ... --set relax.hull={directory}")
     return summary
+
+
+def entries_for(entries: "list[ReferenceEntry]", run: Path) -> "list[ReferenceEntry]":
+    """Keep the entries whose elements all occur in one and the same decoded crystal of a run.
+
+    The hull at a crystal's composition is a mixture of such entries alone, so its distances are those of the whole set.
+
+    Raises:
+        StageError: the run has no decoded crystals.
+    """
+    from cluster.parts import iterate_rows, part_paths
+
+    directory = run / "structures"
+    if not part_paths(directory):
+        raise StageError(f"{directory}: no decoded crystals (run the stage decode first)")
+    rows = iterate_rows(directory, ["atomic_numbers"])
+    systems = {frozenset(row["atomic_numbers"]) for row in rows if row["atomic_numbers"]}
+    subsets = {frozenset(part) for system in systems for size in range(1, 8) for part in combinations(system, size)}
+    return [entry for entry in entries if frozenset(entry.structure.atomic_numbers.tolist()) in subsets]
 
 
 def _parts(
