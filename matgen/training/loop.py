@@ -129,7 +129,7 @@ class Trainer:
         if self.workers.world_size == 1:
             return module
         devices = [self.workers.device] if self.workers.device.type == "cuda" else None
-        return DistributedDataParallel(module, device_ids=devices, init_sync_buffers=False, forward_sync_buffers=False)
+        return DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
 
     def _validation_batches(self) -> list[tuple[Batch, float]]:
         if len(self.validation) == 0:
