@@ -343,8 +343,8 @@ class _Driver:
             self.flights[actor.setup.remote()] = _Flight(actor, None, deadline)
 
     def _allowance(self, job: _Piece | _Merge) -> float:
-        if isinstance(job, _Merge):
-            return self.config.shard_deadline_s
+        if isinstance(job, _Merge) or job.verdict is not None:
+            return self.config.start_deadline_s  # nothing of the row's own runs here
         share = job.num_rows / max(1, job.shard.num_rows)
         return max(self.config.row_deadline_s, self.config.shard_deadline_s * share)
 
