@@ -26,7 +26,9 @@ def fast_sampler(num_steps: int = 100) -> SamplerConfig:
     contradict the geometry were the main failures; `SamplerConfig()` draws at temperature 1.
     """
     return SamplerConfig(
-        num_steps=num_steps, reverse=ReverseConfig(species_temperature=0.6, site_symmetry_temperature=0.5)
+        num_steps=num_steps,
+        grid_power=1.5,
+        reverse=ReverseConfig(species_temperature=0.4, site_symmetry_temperature=0.5),
     )
 
 
