@@ -19,7 +19,7 @@ from cluster.lineage import StageLineage, finish_stage, open_stage, require_stag
 from cluster.parts import Shard, part_paths, read_part, read_table, shards_of_parts, status_counts, write_table
 from cluster.preprocess import UNIT_FIELDS, source_shards, unit_columns
 from cluster.session import ray_session, session_environment
-from matgen.crystal.space_group import SymmetryConfig, find_space_group_number
+from matgen.crystal.space_group import SymmetryConfig, find_space_group_number, primitive_cell
 from matgen.crystal.structure import Structure
 from matgen.errors import StageError, StructureError
 from matgen.representations.asymmetric_unit import AsymmetricUnit, EncodeConfig, encode_many
@@ -183,6 +183,8 @@ class CompareWork(_FromSource):
         decoded = stored_structure(row)
         assert original.structure is not None and decoded is not None
         result |= {"num_atoms_decoded": decoded.num_atoms, "num_orbits": len(encoded["atomic_numbers"])}
+        # StructureMatcher's own search for a primitive cell depends on the cell it is given: spare it the choice.
+        decoded = primitive_cell(decoded, row["space_group_number"])
         rms = match_rms(original.structure, decoded)
         if rms is None:
             return {**result, "status": "no_match", "reason": "StructureMatcher (defaults) finds no match"}
