@@ -2,7 +2,7 @@
 
 
 class MatgenError(Exception):
-    """Any failure that is the input's or the environment's, not a bug of ours. The command line prints it as one line."""
+    """Any failure of the input or the environment, not a bug of ours. The command line prints it as one line."""
 
 
 class StructureError(MatgenError):

@@ -9,7 +9,8 @@ from jaxtyping import install_import_hook
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-install_import_hook(["matgen.geometry", "matgen.diffusion", "matgen.nn", "matgen.models", "matgen.data"], "beartype.beartype")
+CHECKED = ["matgen.geometry", "matgen.diffusion", "matgen.nn", "matgen.models", "matgen.data"]
+install_import_hook(CHECKED, "beartype.beartype")
 
 
 @pytest.fixture(scope="session")
