@@ -54,11 +54,11 @@ class PerfectDenoiser:
     """Bayes' rule in the place of a network."""
 
     def __init__(self, process, context):
-        self.process, self.context, self.calls = process, context, 0
+        self.process, self.context, self.called_at = process, context, []
 
     def __call__(self, state: Fields, t: Tensor) -> Answer:
-        self.calls += 1
         t_now, process = int(t[0]), self.process
+        self.called_at.append(t_now)
         alpha_bar = process.lattice.schedule.alpha_bar[t_now]
         sigma = (process.coords.schedule.sigma[t_now] ** 2 + SPREAD_X**2).sqrt()
         k_t, x_t = state.lattice_k.double()[:, None], state.frac_coords.double()
@@ -103,7 +103,9 @@ def sample(config, prior="marginal", rows=1000, reach=1.0):
     seen = []
     noise = CounterNoise(row_seed(11, torch.arange(rows)))
     x_0 = run_sampler(denoise, process, context, noise, config, lambda *report: seen.append(report[:2]))
-    assert denoise.calls == config.num_calls
+    grid = time_grid(config.num_steps, process.num_steps)[:-1]
+    assert denoise.called_at == grid.repeat_interleave(1 + config.corrector_steps).tolist()
+    assert len(denoise.called_at) == config.num_calls
     assert seen == [(i, config.num_steps) for i in range(1, config.num_steps + 1)]
     return x_0
 
