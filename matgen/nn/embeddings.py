@@ -56,13 +56,9 @@ def displacement_features(sine: Float[Tensor, "B M F"], cosine: Float[Tensor, "B
     """
     sine_i, sine_j = sine[:, :, None], sine[:, None]
     cosine_i, cosine_j = cosine[:, :, None], cosine[:, None]
-    width = sine.shape[-1]
-    out = sine.new_empty(*sine.shape[:2], sine.shape[1], 2 * width)
-    torch.mul(sine_j, cosine_i, out=out[..., :width])
-    out[..., :width].addcmul_(cosine_j, sine_i, value=-1)
-    torch.mul(cosine_j, cosine_i, out=out[..., width:])
-    out[..., width:].addcmul_(sine_j, sine_i)
-    return out
+    sines = (sine_j * cosine_i).addcmul_(cosine_j, sine_i, value=-1)
+    cosines = (cosine_j * cosine_i).addcmul_(sine_j, sine_i)
+    return torch.cat([sines, cosines], dim=-1)
 
 
 class SiteSymmetryEmbedding(nn.Module):

@@ -1,6 +1,9 @@
 """The network: both forms agree, order and padding do not matter, every weight learns, the paper's size."""
 
+import subprocess
+import sys
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -139,13 +142,8 @@ def test_bfloat16_autocast_stays_near(noisy):
 
 
 @pytest.mark.slow
-def test_compiled_network_agrees(noisy):
-    net = network(tiny_network())
-    names = list(net.state_dict())
-    batches = [noisy(3, [2, 4, 3]), noisy(2, [6, 1], seed=3)]
-    before = [outputs(net(crystals)) for crystals in batches]
-    net.compile(dynamic=True)
-    assert list(net.state_dict()) == names
-    for crystals, expected in zip(batches, before, strict=True):
-        for one, other in zip(expected, outputs(net(crystals)), strict=True):
-            assert torch.allclose(one, other, atol=1e-4)
+def test_compiled_network_agrees():
+    """In a process of its own, where the shape checks of the other tests are not traced."""
+    script = Path(__file__).with_name("compiled_network.py")
+    done = subprocess.run([sys.executable, script, "aot_eager"], capture_output=True, text=True, check=False)
+    assert "compiled network agrees" in done.stdout, done.stderr
