@@ -79,8 +79,10 @@ def _start(run_id: str, out_dir: Path, config: Mapping[str, Any], group: str | N
     except ImportError:
         logger.info("wandb is not installed: metrics go to the log and the run directory alone")
         return None
-    (out_dir / "wandb").mkdir(parents=True, exist_ok=True)
+    # a service inherited from another process still holds the run of a worker that was killed
+    os.environ.pop("WANDB_SERVICE", None)
     try:
+        (out_dir / "wandb").mkdir(parents=True, exist_ok=True)
         return wandb.init(
             project=os.environ.get("WANDB_PROJECT", "matgen"),
             id=run_id,
@@ -92,6 +94,6 @@ def _start(run_id: str, out_dir: Path, config: Mapping[str, Any], group: str | N
             config=dict(config),
             settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
         )
-    except (wandb.errors.Error, OSError) as error:
+    except Exception as error:  # noqa: BLE001  what watches training must not end it; W&B raises errors of no common base
         logger.warning("W&B did not start, going on without it: %s", error)
         return None
