@@ -24,7 +24,9 @@ def with_settings(run: Run, out: Path, **settings) -> Run:
 
 def curve(run: Run, kind: str) -> dict[int, dict[str, float]]:
     rows = read_history(run.directory("train") / "history.jsonl")
-    return {row["step"]: {k: v for k, v in row.items() if k not in TIMING} for row in rows if row["kind"] == kind}
+    return {
+        row["step"]: {k: v for k, v in row.items() if k not in (*TIMING, "kind")} for row in rows if row["kind"] == kind
+    }
 
 
 def test_stage_in_this_process(tiny_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,5 +90,5 @@ def test_two_workers_one_killed_end_where_one_process_does(tiny_run: Run, tmp_pa
     assert second[1]["grad_norm"] == pytest.approx(first[1]["grad_norm"], rel=1e-4)
     for step, row in curve(alone, "validation").items():
         other = curve(two, "validation")[step]
-        assert other == pytest.approx(row, rel=0.02), step
+        assert other == pytest.approx(row, rel=1e-3), step
     assert list((two.directory("train") / "wandb").rglob("*.wandb")), "rank 0 logs to W&B, offline"
