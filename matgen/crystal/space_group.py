@@ -156,9 +156,11 @@ def primitive_cell(structure: Structure, space_group_number: int) -> Structure:
         return structure
     basis = _PRIMITIVE_BASES[tuple(np.rint(centring[-1] * 6).astype(int).tolist()), len(centring)] / 6.0
     coords = structure.frac_coords @ np.linalg.inv(basis)
-    key = np.column_stack([structure.atomic_numbers, np.rint(wrap(coords) * 1e6) % 1e6])
-    _, first = np.unique(key, axis=0, return_index=True)
-    first.sort()
+    # Compared by distance, not by rounded keys: copies on either side of a rounding edge are the same atom.
+    apart = coords[:, None] - coords
+    numbers = structure.atomic_numbers
+    same = (np.abs(apart - np.rint(apart)) < 1e-4).all(-1) & (numbers[:, None] == numbers)
+    first = np.flatnonzero(same.argmax(1) == np.arange(structure.num_atoms))
     assert len(first) * len(centring) == structure.num_atoms, "not invariant under the centring translations"
     return Structure(basis @ structure.lattice, wrap(coords[first]), structure.atomic_numbers[first])
 
