@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from matgen.errors import StageError
 
 if TYPE_CHECKING:
+    from matgen.crystal.cif import CifSymmetry
+    from matgen.crystal.structure import Structure
     from matgen.sources.writers import ExportRow
 
 
@@ -69,25 +71,17 @@ def _rows(directory: Path, with_symmetry: bool) -> Iterator["ExportRow"]:
                     name: row[name] for name in ("seed", "energy_per_atom", "e_above_hull") if row.get(name) is not None
                 }
                 # A relaxed crystal's representatives have moved: its first atom of each orbit takes their place.
-                symmetry = _symmetry(row, structure.frac_coords) if with_symmetry else None
+                symmetry = _symmetry(row, structure) if with_symmetry else None
                 yield ExportRow(f"{row['sample_id']:08d}", structure, symmetry, properties)
 
 
-def _symmetry(row: Mapping[str, Any], frac_coords: Any) -> Any:
-    import numpy as np
-
+def _symmetry(row: Mapping[str, Any], structure: "Structure") -> "CifSymmetry":
     from matgen.crystal.cif import CifSymmetry
-    from matgen.crystal.tables import load_tables
 
-    rotation, translation = load_tables().operations(int(row["space_group_number"]))
-    orbits = np.asarray(row["orbit_index"])
-    first = np.array([int(np.flatnonzero(orbits == i)[0]) for i in range(len(row["wyckoff_letters"]))])
-    return CifSymmetry(
-        space_group_number=int(row["space_group_number"]),
-        rotation=np.rint(rotation).astype(np.int64),
-        translation=translation,
-        representatives=np.asarray(frac_coords)[first],
-        atomic_numbers=np.asarray(row["structure_atomic_numbers"])[first],
-        wyckoff_letters=tuple(row["wyckoff_letters"]),
-        multiplicities=tuple(row["multiplicities"]),
+    return CifSymmetry.from_orbits(
+        structure,
+        int(row["space_group_number"]),
+        row["orbit_index"],
+        row["wyckoff_letters"],
+        row["multiplicities"],
     )

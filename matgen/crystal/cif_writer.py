@@ -10,6 +10,7 @@ import gemmi
 import numpy as np
 
 from matgen.crystal.elements import SYMBOLS
+from matgen.crystal.tables import load_tables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,6 +41,37 @@ class CifSymmetry:
     atomic_numbers: Int[np.ndarray, " M"]
     wyckoff_letters: Sequence[str]
     multiplicities: Sequence[int]
+
+    @classmethod
+    def from_orbits(
+        cls,
+        structure: Structure,
+        space_group_number: int,
+        orbit_index: Sequence[int],
+        wyckoff_letters: Sequence[str],
+        multiplicities: Sequence[int],
+    ) -> CifSymmetry:
+        """The symmetry of a decoded crystal, the first atom of each orbit standing for it.
+
+        Args:
+            structure: conventional cell in the standard setting.
+            space_group_number: 1 to 230.
+            orbit_index: the orbit of each atom.
+            wyckoff_letters: one per orbit.
+            multiplicities: atoms per cell, one per orbit.
+        """
+        rotation, translation = load_tables().operations(space_group_number)
+        orbits = np.asarray(orbit_index)
+        first = np.array([int(np.flatnonzero(orbits == i)[0]) for i in range(len(wyckoff_letters))])
+        return cls(
+            space_group_number=space_group_number,
+            rotation=np.rint(rotation).astype(np.int64),
+            translation=translation,
+            representatives=structure.frac_coords[first],
+            atomic_numbers=structure.atomic_numbers[first],
+            wyckoff_letters=tuple(wyckoff_letters),
+            multiplicities=tuple(multiplicities),
+        )
 
 
 def write_cif(

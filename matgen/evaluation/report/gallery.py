@@ -11,7 +11,6 @@ import numpy as np
 from matgen.crystal.cif import CifSymmetry, write_cif
 from matgen.crystal.elements import COVALENT_RADII, SYMBOLS
 from matgen.crystal.structure import Structure
-from matgen.crystal.tables import load_tables
 from matgen.evaluation.report.picture import draw, element_key, gradients, make_scene, upright
 from matgen.evaluation.report.reading import Population, column, read_rows
 from matgen.evaluation.report.svg import esc, number
@@ -117,23 +116,18 @@ def _sites(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     numbers = np.asarray(row["structure_atomic_numbers"])
     first = [int(np.flatnonzero(orbits == i)[0]) for i in range(len(row["wyckoff_letters"]))]
     return [
-        {"symbol": SYMBOLS[int(numbers[i])], "site": f"{multiplicity}{letter}", "first": i}
+        {"symbol": SYMBOLS[int(numbers[i])], "site": f"{multiplicity}{letter}"}
         for i, letter, multiplicity in zip(first, row["wyckoff_letters"], row["multiplicities"], strict=True)
     ]
 
 
 def _cif(row: Mapping[str, Any], structure: Structure) -> str:
-    group = int(row["space_group_number"])
-    rotation, translation = load_tables().operations(group)
-    first = [site["first"] for site in _sites(row)]
-    symmetry = CifSymmetry(
-        space_group_number=group,
-        rotation=np.rint(rotation).astype(np.int64),
-        translation=translation,
-        representatives=structure.frac_coords[first],
-        atomic_numbers=structure.atomic_numbers[first],
-        wyckoff_letters=tuple(row["wyckoff_letters"]),
-        multiplicities=tuple(row["multiplicities"]),
+    symmetry = CifSymmetry.from_orbits(
+        structure,
+        int(row["space_group_number"]),
+        row["orbit_index"],
+        row["wyckoff_letters"],
+        row["multiplicities"],
     )
     properties = {name: row.get(name) for name in ("seed", "energy_per_atom", "e_above_hull")}
     return write_cif(structure, symmetry, name=f"{row['sample_id']:08d}", properties=properties)

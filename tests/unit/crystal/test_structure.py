@@ -115,6 +115,15 @@ def test_primitive_cell_is_the_same_crystal(G):
     assert find_space_group_number(primitive) == find_space_group_number(conventional)
 
 
+def test_primitive_cell_of_copies_that_differ_in_the_last_digits():
+    rng = np.random.default_rng(0)
+    points = np.rint(rng.random((60, 3)) * 1e6) / 1e6 + 5e-7  # on the edge between two numbers of six digits
+    centring = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+    coords = (points[:, None] + centring + rng.normal(size=(60, 4, 3)) * 1e-9).reshape(-1, 3) % 1
+    crystal = Structure(np.eye(3) * 30.0, coords, np.full(240, 14))
+    assert primitive_cell(crystal, 42).num_atoms == 60
+
+
 def test_symprec_policy_goes_on_to_the_next_tolerance(monkeypatch):
     import matgen.crystal.space_group as module
 
