@@ -3,15 +3,20 @@
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Generic
+
+from typing_extensions import TypeVar
 
 from cluster.campaign import CampaignConfig
 from cluster.lineage import StageLineage, open_stage, run_id
 from matgen.config import Experiment
 from matgen.settings import to_dict
 
+ExperimentT = TypeVar("ExperimentT", default=Experiment)
+
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class Run(Generic[ExperimentT]):
     """An experiment, the directory it fills, and how it is to be run here.
 
     Attributes:
@@ -27,7 +32,7 @@ class Run:
         progress: bars; None shows them on a terminal only.
     """
 
-    experiment: Experiment
+    experiment: ExperimentT
     out: Path
     num_workers: int = field(default_factory=lambda: available_cpus())
     data: Path | None = None
@@ -49,13 +54,14 @@ class Run:
 
     def open_stage(self, stage: str, config: object, inputs: dict[str, str]) -> StageLineage:
         """Claim the directory of a stage, see `cluster.lineage.open_stage`."""
+        experiment: Any = self.experiment
         lineage = StageLineage(
             stage=stage,
-            run_id=run_id(self.out, self.experiment.name),
-            seed=self.experiment.seed,
+            run_id=run_id(self.out, experiment.name),
+            seed=experiment.seed,
             config=to_dict(config),
             inputs=inputs,
-            experiment=to_dict(self.experiment),
+            experiment=to_dict(experiment),
             command=self.command,
         )
         return open_stage(self.directory(stage), lineage, overwrite=self.overwrite)
@@ -79,6 +85,9 @@ class Run:
             return config
         return replace(config, num_workers=min(self.num_workers, num_gpus), num_gpus_per_worker=1.0)
 
+
+AnyRun = Run[Any]
+"""A run of any experiment, for what does not look into it."""
 
 DIRECTORIES = {
     "preprocess": "records",

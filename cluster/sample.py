@@ -22,10 +22,10 @@ from matgen.crystal.wyckoff import template_from_letters
 from matgen.data.priors import NUM_SPECIES, Priors
 from matgen.errors import ConfigError, StageError, SymmetryError
 from matgen.models.requests import Template, requests_for, species_allowed
-from matgen.models.symmcd import SymmCD, SymmCDConfig
+from matgen.models.symmcd import SymmCD
 from matgen.models.symmcd_sampling import SampleBatch, SampleRequest
-from matgen.settings import from_dict
-from matgen.training.checkpoint import content_hash, find_checkpoint, load_model
+from matgen.training.checkpoint import content_hash, find_checkpoint
+from matgen.training.tasks import load_trained
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ def load_symmcd(checkpoint: Path) -> SymmCD:
     Raises:
         CheckpointError: it is missing or corrupt.
     """
-    model = load_model(checkpoint, lambda config, priors: SymmCD(from_dict(SymmCDConfig, config), priors))
+    model = load_trained(checkpoint, "symmcd")
     assert isinstance(model, SymmCD)
     return model
 

@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from cluster.lineage import StageLineage, finish_stage, require_stage
-from cluster.run import Run
+from cluster.run import AnyRun, Run
 from cluster.session import prepare_environment, ray_session
 from cluster.stopping import signals_to_file, watching
 from cluster.tracking import Tracker, open_tracker
-from matgen.config import SymmCDConfig, TrainConfig
-from matgen.data.records import Records
+from matgen.config import TrainConfig
 from matgen.errors import MatgenError, StageError
-from matgen.models.symmcd import SymmCD
 from matgen.settings import from_dict, to_dict
 from matgen.training.checkpoint import content_hash, find_checkpoint, read_config
 from matgen.training.history import read_history
 from matgen.training.loop import OnLog
+from matgen.training.progress import rate_key
 from matgen.training.state import TrainState
+from matgen.training.tasks import task_of
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +40,29 @@ _DEFAULT = TrainConfig()
 
 @dataclass(frozen=True, kw_only=True)
 class TrainStageConfig:
-    """What decides the trained model."""
+    """What decides the trained model; `model` is of its kind's own type."""
 
-    model: SymmCDConfig
+    model: Any
     train: TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainStage:
+    """One model to train on one folder of records.
+
+    Attributes:
+        stage: whose directory the checkpoints go to.
+        kind: of the model.
+        config: of model and training.
+        records: folder of records.
+        inputs: name -> identity of what is read.
+    """
+
+    stage: str
+    kind: str
+    config: TrainStageConfig
+    records: Path
+    inputs: dict[str, str]
 
 
 def train(run: Run) -> dict[str, Any]:
@@ -59,27 +78,33 @@ def train(run: Run) -> dict[str, Any]:
         StageError: there are no records; training was told to stop, or its workers died too often.
         MatgenError: losses stay non-finite, a checkpoint is corrupt or cannot be written.
     """
-    began = time.monotonic()
     inputs = {"records": require_stage(run.records_directory, "preprocess").identity}
+    config = TrainStageConfig(model=run.experiment.model, train=run.experiment.train)
+    stage = TrainStage(stage="train", kind="symmcd", config=config, records=run.records_directory, inputs=inputs)
+    return train_stage(run, stage)
+
+
+def train_stage(run: AnyRun, stage: TrainStage) -> dict[str, Any]:
+    """Train any model, see `train`."""
+    began = time.monotonic()
+    inputs = dict(stage.inputs)
     if run.init_from is not None:
         inputs["init_from"] = content_hash(run.init_from)[:16]
-    experiment = run.experiment
-    lineage = run.open_stage(
-        "train", TrainStageConfig(model=experiment.model, train=identity(experiment.train)), inputs
-    )
+    config = stage.config.train
+    lineage = run.open_stage(stage.stage, replace(stage.config, train=identity(config)), inputs)
     if lineage.complete and lineage.summary.get("finished"):
         return lineage.summary
-    directory = run.directory("train")
-    job = _job(run, lineage)
-    if experiment.train.num_workers == 0:
+    directory = run.directory(stage.stage)
+    job = _job(run, stage, lineage)
+    if config.num_workers == 0:
         _train_here(job, run)
     else:
         _train_on_ray(job, run)
-    summary = summarise(directory, experiment.train)
-    if not summary["finished"] and experiment.train.max_seconds is None:
+    summary = summarise(directory, config)
+    if not summary["finished"] and config.max_seconds is None:
         raise StageError(f"{directory}: stopped at step {summary['step']}; run the stage again, it goes on from there")
     finish_stage(directory, lineage, summary, time.monotonic() - began)
-    logger.info("train: %s", summary)
+    logger.info("%s: %s", stage.stage, summary)
     return summary
 
 
@@ -97,7 +122,7 @@ def summarise(directory: Path, config: TrainConfig) -> dict[str, Any]:
     """
     state = json.loads((directory / "checkpoints/last/state.json").read_text())
     rows = [row for row in read_history(directory / "history.jsonl") if row["kind"] == "train"]
-    rates = sorted(row["crystals_per_second"] for row in rows)
+    rates = sorted(row[rate_key(row)] for row in rows)
     return {
         "step": state["step"],
         "finished": state["step"] >= int(read_config(directory / "checkpoints/last")["total_steps"]),
@@ -105,18 +130,20 @@ def summarise(directory: Path, config: TrainConfig) -> dict[str, Any]:
         "best_step": state["best_step"],
         "best_loss": state["best_loss"],
         "checkpoint": content_hash(find_checkpoint(directory))[:16],
-        "crystals_per_second": round(rates[len(rates) // 2], 1) if rates else None,
         "num_workers": config.num_workers,
+        **({rate_key(rows[0]): round(rates[len(rates) // 2], 1)} if rates else {}),
     }
 
 
-def _job(run: Run, lineage: StageLineage) -> dict[str, Any]:
+def _job(run: AnyRun, stage: TrainStage, lineage: StageLineage) -> dict[str, Any]:
     """Return what a worker needs, as plain values."""
     return {
-        "records": str(run.records_directory.resolve()),
-        "out": str(run.directory("train").resolve()),
-        "model": to_dict(run.experiment.model),
-        "train": to_dict(run.experiment.train),
+        "kind": stage.kind,
+        "tracker_id": lineage.run_id if stage.stage == "train" else f"{lineage.run_id}-{stage.stage}",
+        "records": str(stage.records.resolve()),
+        "out": str(run.directory(stage.stage).resolve()),
+        "model": to_dict(stage.config.model),
+        "train": to_dict(stage.config.train),
         "init_from": None if run.init_from is None else str(run.init_from.resolve()),
         "lineage": {
             "run_id": lineage.run_id,
@@ -130,18 +157,18 @@ def _job(run: Run, lineage: StageLineage) -> dict[str, Any]:
 
 def _settings(job: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments that `train_plain` and `make_trainer` share."""
-    from matgen.training.run import PlainRun
+    from matgen.training.run import plain_run
 
     return {
         "records": Path(job["records"]),
         "out": Path(job["out"]),
-        "run": PlainRun(model=from_dict(SymmCDConfig, job["model"]), train=from_dict(TrainConfig, job["train"])),
+        "run": plain_run(job["kind"], {"model": job["model"], "train": job["train"]}),
         "init_from": None if job["init_from"] is None else Path(job["init_from"]),
         "lineage": job["lineage"],
     }
 
 
-def _train_here(job: Mapping[str, Any], run: Run) -> None:
+def _train_here(job: Mapping[str, Any], run: AnyRun) -> None:
     from matgen.training.run import train_plain
 
     with _tracker(job, rank=0) as tracker:
@@ -151,8 +178,9 @@ def _train_here(job: Mapping[str, Any], run: Run) -> None:
 @contextlib.contextmanager
 def _tracker(job: Mapping[str, Any], rank: int) -> Iterator[Tracker]:
     config = {"model": job["model"], "train": job["train"], **job["lineage"]}
-    run_id, experiment = job["lineage"]["run_id"], job["lineage"]["experiment"]
-    with open_tracker(run_id, Path(job["out"]), config, group=experiment, enabled=rank == 0) as tracker:
+    with open_tracker(
+        job["tracker_id"], Path(job["out"]), config, group=job["lineage"]["experiment"], enabled=rank == 0
+    ) as tracker:
         yield tracker
 
 
@@ -160,7 +188,7 @@ def _log_to(tracker: Tracker, job: Mapping[str, Any]) -> OnLog:
     def log(row: dict[str, Any], state: TrainState) -> None:
         values = {f"{row['kind']}/{key}": value for key, value in row.items() if key not in ("kind", "step")}
         tracker.log(values, row["step"])
-        if row["kind"] == "validation" and job["train"]["picture_samples"] > 0:
+        if row["kind"] == "validation" and job["kind"] == "symmcd" and job["train"]["picture_samples"] > 0:
             _log_picture(tracker, Path(job["out"]), state, job["train"]["picture_samples"])
 
     return log
@@ -169,6 +197,7 @@ def _log_to(tracker: Tracker, job: Mapping[str, Any]) -> OnLog:
 def _log_picture(tracker: Tracker, out: Path, state: TrainState, count: int) -> None:
     """Draw samples of the averaged weights into `pictures/`, and show them to the tracker."""
     from cluster.pictures import draw_during_training
+    from matgen.models.symmcd import SymmCD
 
     assert isinstance(state.model, SymmCD)
     path = out / "pictures" / f"step-{state.step:08d}.png"
@@ -177,13 +206,13 @@ def _log_picture(tracker: Tracker, out: Path, state: TrainState, count: int) -> 
     tracker.image("samples", path, state.step)
 
 
-def _shows_progress(run: Run) -> bool:
+def _shows_progress(run: AnyRun) -> bool:
     return sys.stderr.isatty() if run.progress is None else run.progress
 
 
-def _train_on_ray(job: dict[str, Any], run: Run) -> None:
+def _train_on_ray(job: dict[str, Any], run: AnyRun) -> None:
     """Run the worker on N processes of Ray; those that die are started again from the last checkpoint."""
-    num_workers = run.experiment.train.num_workers
+    num_workers = job["train"]["num_workers"]
     prepare_environment()
     with ray_session(num_workers):
         import ray
@@ -206,12 +235,13 @@ def _train_on_ray(job: dict[str, Any], run: Run) -> None:
             ),
         )
         out = Path(job["out"])
-        with signals_to_file(out / _STOP_FILE), _following(out, _total_steps(run) if _shows_progress(run) else 0):
+        with signals_to_file(out / _STOP_FILE), _following(out, _total_steps(job) if _shows_progress(run) else 0):
             _fit(trainer)
 
 
-def _total_steps(run: Run) -> int:
-    return run.experiment.train.total_steps(len(Records.load(run.records_directory / "train.safetensors")))
+def _total_steps(job: Mapping[str, Any]) -> int:
+    config = from_dict(TrainConfig, job["train"])
+    return config.total_steps(len(task_of(job["kind"]).load_set(Path(job["records"]), config)))
 
 
 def _cpus_per_node(ray: Any) -> float:

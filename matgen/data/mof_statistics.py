@@ -4,6 +4,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from safetensors import SafetensorError
@@ -51,6 +52,8 @@ class CoarseStatistics:
             nodes (1).
         property_mean, property_std: float32[P] over the known values; 0 and 1 where none is known.
     """
+
+    file_name: ClassVar[str] = "statistics.safetensors"
 
     embedding_mean: Tensor
     embedding_std: Tensor

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -73,6 +73,8 @@ class Priors:
         normalizer_rotation, normalizer_translation, num_normalizers: int8[G, K, 3, 3], float32[G, K, 3], int64[G].
         normalizer_permutation: int8[G, K, 15], as axis_permutation.
     """
+
+    file_name: ClassVar[str] = "priors.safetensors"
 
     space_group_prob: Tensor
     num_orbits_prob: Tensor

@@ -1,4 +1,4 @@
-"""python -m matgen.training --records DIR --config FILE --out DIR : train with torch alone, no Ray."""
+"""python -m matgen.training --kind KIND --records DIR --config FILE --out DIR : train with torch alone, no Ray."""
 
 import json
 import logging
@@ -6,19 +6,22 @@ import sys
 from pathlib import Path
 
 from matgen.errors import ConfigError, MatgenError
-from matgen.settings import from_dict
-from matgen.training.run import PlainRun, train_plain
+from matgen.training.run import PlainRun, plain_run, train_plain
+from matgen.training.tasks import KINDS
 
 __all__ = ["PlainRun", "main", "train_plain"]
 
-_OPTIONS = ("records", "config", "out", "device", "init-from")
+_OPTIONS = ("kind", "records", "config", "out", "device", "init-from")
 
 
 def _options(arguments: list[str]) -> dict[str, str]:
     pairs = dict(zip(arguments[::2], arguments[1::2]))
     options = {key.removeprefix("--"): value for key, value in pairs.items()}
     if len(arguments) % 2 or set(options) - set(_OPTIONS) or not {"records", "out"} <= set(options):
-        raise ConfigError("options are --records DIR --out DIR [--config FILE] [--device cpu|cuda] [--init-from DIR]")
+        raise ConfigError(
+            f"options are --records DIR --out DIR [--kind {'|'.join(KINDS)}] [--config FILE] [--device cpu|cuda] "
+            "[--init-from DIR]"
+        )
     return options
 
 
@@ -31,7 +34,7 @@ def main(arguments: list[str]) -> int:
         result = train_plain(
             Path(options["records"]),
             Path(options["out"]),
-            from_dict(PlainRun, json.loads(text)),
+            plain_run(options.get("kind", KINDS[0]), json.loads(text)),
             options.get("device"),
             init_from=Path(options["init-from"]) if "init-from" in options else None,
             progress=sys.stderr.isatty(),

@@ -1,7 +1,8 @@
 """Checkpoints: directories of safetensors and JSON, written aside and renamed; nothing in them is ever unpickled.
 
 `step-00001000/` holds weights.safetensors (averaged), model.safetensors (raw), optimizer.safetensors,
-priors.safetensors, config.json and state.json; the links `last` and `best` beside it say which directories count, all
+config.json and state.json, and where a model has constants of its training set, priors.safetensors (crystals) or
+statistics.safetensors (frameworks); the links `last` and `best` beside it say which directories count, all
 others are removed.
 """
 
@@ -18,23 +19,26 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from matgen.data.priors import Priors
 from matgen.errors import CheckpointError
+from matgen.training.dataset import Constants
 from matgen.training.state import TrainState, optimizer_tensors, set_optimizer_tensors
 
-WEIGHTS, RAW, OPTIMIZER, PRIORS = (f"{name}.safetensors" for name in ("weights", "model", "optimizer", "priors"))
+WEIGHTS, RAW, OPTIMIZER = (f"{name}.safetensors" for name in ("weights", "model", "optimizer"))
 CONFIG, STATE, CARD = "config.json", "state.json", "MODEL_CARD.md"
 FORMAT = 1
+_FIRST_KIND, _FIRST_CONSTANTS = "symmcd", "priors.safetensors"  # what a config.json that says neither means
 
 
-def save_checkpoint(folder: Path, state: TrainState, priors: Priors, config: dict[str, Any], best: bool) -> Path:
+def save_checkpoint(
+    folder: Path, state: TrainState, constants: Constants | None, config: dict[str, Any], best: bool
+) -> Path:
     """Write the state of a run and make it the last one.
 
     Args:
         folder: holds the checkpoints of one run; made if absent.
         state: what to save.
-        priors: of the training set.
-        config: JSON values; `config["model"]` is the model's configuration.
+        constants: of the training set, where the model has any.
+        config: JSON values; `config["model"]` is the model's configuration, `config["kind"]` says of which model.
         best: whether it is also the best one so far.
 
     Returns:
@@ -52,8 +56,10 @@ def save_checkpoint(folder: Path, state: TrainState, priors: Priors, config: dic
         _save_tensors(aside / WEIGHTS, state.ema.weights | _buffers(state.model))
         _save_tensors(aside / RAW, dict(state.model.named_parameters()) | _buffers(state.model))
         _save_tensors(aside / OPTIMIZER, optimizer_tensors(state))
-        priors.save(aside / PRIORS)
-        (aside / CONFIG).write_text(json.dumps({"format": FORMAT, **config}, indent=1))
+        if constants is not None:
+            constants.save(aside / constants.file_name)
+        named = {"constants": None if constants is None else constants.file_name}
+        (aside / CONFIG).write_text(json.dumps({"format": FORMAT, **named, **config}, indent=1))
         (aside / STATE).write_text(json.dumps(state.counters(), indent=1))
         _sync(aside)
         shutil.rmtree(final, ignore_errors=True)
@@ -94,12 +100,13 @@ def restore(path: Path, state: TrainState, config: dict[str, Any]) -> None:
     Args:
         path: checkpoint directory.
         state: freshly made; its model, optimiser, average and counters are replaced.
-        config: of the present run; `config["model"]` must be the checkpoint's.
+        config: of the present run; its `model` and `kind` must be the checkpoint's.
 
     Raises:
         CheckpointError: if a file is missing or corrupt, or it belongs to another model.
     """
     saved = read_config(path)
+    _require_kind(path, saved, config.get("kind", _FIRST_KIND))
     if saved.get("model") != json.loads(json.dumps(config.get("model"))):
         raise CheckpointError(
             f"{path}: belongs to another model: {_difference(saved.get('model'), config.get('model'))}"
@@ -118,22 +125,27 @@ def restore(path: Path, state: TrainState, config: dict[str, Any]) -> None:
         raise CheckpointError(f"{path}: optimizer or state does not belong to this model ({error!r})") from error
 
 
-def load_model(path: Path | str, build: Callable[[dict[str, Any], Priors], nn.Module], raw: bool = False) -> nn.Module:
+def load_model(
+    path: Path | str, kind: str, build: Callable[[dict[str, Any], Path | None], nn.Module], raw: bool = False
+) -> nn.Module:
     """Make a model from a checkpoint, published or not.
 
     Args:
         path: see `find_checkpoint`.
-        build: makes the model from its configuration (JSON values) and priors.
+        kind: of the model.
+        build: makes the model from its configuration (JSON values) and the file of its constants, if it has one.
         raw: take the raw weights instead of the averaged ones.
 
     Returns:
         The model in evaluation mode, float32, on the CPU.
 
     Raises:
-        CheckpointError: if a file is missing or corrupt, or tensors do not fit the configuration.
+        CheckpointError: if a file is missing or corrupt, it is of another kind, or tensors do not fit.
     """
     directory = find_checkpoint(path)
-    model = build(read_config(directory)["model"], Priors.load(directory / PRIORS))
+    config = read_config(directory)
+    _require_kind(directory, config, kind)
+    model = build(config["model"], _constants_file(directory, config))
     load_weights(model, directory / (RAW if raw else WEIGHTS))
     return model.eval()
 
@@ -165,20 +177,23 @@ def load_weights(model: nn.Module, file: Path) -> None:
 
 
 def content_hash(path: Path | str) -> str:
-    """Return a SHA-256 of what determines samples: averaged weights, priors, and the model's configuration."""
+    """Return a SHA-256 of what determines samples: averaged weights, constants, and the model's configuration."""
     directory = find_checkpoint(path)
-    digest = hashlib.sha256(json.dumps(read_config(directory)["model"], sort_keys=True).encode())
-    for name in (WEIGHTS, PRIORS):
+    config = read_config(directory)
+    digest = hashlib.sha256(json.dumps(config["model"], sort_keys=True).encode())
+    for path_ in (directory / WEIGHTS, _constants_file(directory, config)):
+        if path_ is None:
+            continue
         try:
-            with (directory / name).open("rb") as file:
+            with path_.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         except OSError as error:
-            raise CheckpointError(f"{directory / name}: {error.strerror}") from error
+            raise CheckpointError(f"{path_}: {error.strerror}") from error
     return digest.hexdigest()
 
 
 def publish(path: Path | str, out: Path | str, card: str, half: bool = True) -> Path:
-    """Write the small form that is shipped: averaged weights, priors, configuration and model card.
+    """Write the small form that is shipped: averaged weights, constants, configuration and model card.
 
     Args:
         path: see `find_checkpoint`.
@@ -199,13 +214,16 @@ def publish(path: Path | str, out: Path | str, card: str, half: bool = True) -> 
         unfit = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
         if unfit:
             raise CheckpointError(f"{source / WEIGHTS}: {unfit[0]} does not fit into float16")
+    config = read_config(source)
+    constants = _constants_file(source, config)
     aside = target.with_name(f".{target.name}.partial")
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         _save_tensors(aside / WEIGHTS, weights)
-        Priors.load(source / PRIORS).save(aside / PRIORS)
-        (aside / CONFIG).write_text(json.dumps(read_config(source), indent=1))
+        if constants is not None:
+            _save_tensors(aside / constants.name, _load_tensors(constants))
+        (aside / CONFIG).write_text(json.dumps(config, indent=1))
         (aside / CARD).write_text(card)
         _sync(aside)
         shutil.rmtree(target, ignore_errors=True)
@@ -221,6 +239,17 @@ def repair_best(folder: Path, step: int | None) -> None:
     name = f"step-{step or 0:08d}"
     if step is not None and (folder / name).is_dir() and (folder / "best").resolve() != (folder / name).resolve():
         _link(folder, "best", name)
+
+
+def _require_kind(path: Path, saved: dict[str, Any], wanted: str) -> None:
+    kind = saved.get("kind", _FIRST_KIND)
+    if kind != wanted:
+        raise CheckpointError(f"{path}: belongs to another model: {kind}, not {wanted}")
+
+
+def _constants_file(directory: Path, config: dict[str, Any]) -> Path | None:
+    name = config.get("constants", _FIRST_CONSTANTS)
+    return None if name is None else directory / Path(name).name
 
 
 def _buffers(model: nn.Module) -> dict[str, Tensor]:

@@ -12,16 +12,14 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from matgen.data.batch import Batch, BatchPlan, BatchPlanConfig, collate, evaluation_batches
-from matgen.data.priors import Priors
-from matgen.data.records import Records
 from matgen.settings import to_dict
 from matgen.training.checkpoint import find_checkpoint, load_weights, repair_best, restore, save_checkpoint
+from matgen.training.dataset import TrainingError, TrainingSet, WeightedBatches
 from matgen.training.history import History
 from matgen.training.optimizer import Ema, build_optimizer, learning_rate
-from matgen.training.progress import Clock, progress_bar
+from matgen.training.progress import Clock, progress_bar, progress_words
 from matgen.training.state import TrainConfig, TrainState
-from matgen.training.step import LossModule, TrainingError, Workers, evaluate, train_step
+from matgen.training.step import LossModule, Workers, evaluate, train_step
 
 logger = logging.getLogger(__name__)
 
@@ -48,14 +46,12 @@ class TrainResult:
 
 
 class Trainer:
-    """Trains a model on records and leaves `checkpoints/` and `history.jsonl` in its directory; resumes by itself."""
+    """Trains a model on a data set, leaves `checkpoints/` and `history.jsonl` in its directory, resumes by itself."""
 
     def __init__(
         self,
         model: nn.Module,
-        priors: Priors,
-        train: Records,
-        validation: Records,
+        dataset: TrainingSet,
         config: TrainConfig,
         out: Path,
         *,
@@ -68,9 +64,7 @@ class Trainer:
 
         Args:
             model: Trainable, with initial weights; moved to the workers' device.
-            priors: of the training set.
-            train: what to learn.
-            validation: what to measure on; may be empty.
+            dataset: what to learn and what to measure on; moved to the workers' device.
             config: settings.
             out: directory of the run.
             workers: this process among others; a single one on the CPU where not given.
@@ -82,25 +76,17 @@ class Trainer:
             CheckpointError: if there is a last checkpoint that is corrupt or belongs to another model.
             TrainingError: if there is nothing to train on.
         """
-        if len(train) == 0:
-            raise TrainingError("there is no crystal to train on")
+        if len(dataset) == 0:
+            raise TrainingError(f"there is no {dataset.noun.removesuffix('s')} to train on")
         self.config, self.out, self.workers = config, out, workers or Workers()
         self.folder = out / "checkpoints"
-        self.priors = priors.to(self.workers.device)
-        self.train, self.validation = train, validation
-        self.run_config = {"model": {}, **(run_config or {}), "train": to_dict(config)}
+        self.dataset = dataset
+        dataset.to(self.workers.device)
+        self.run_config = {"kind": dataset.kind, "model": {}, **(run_config or {}), "train": to_dict(config)}
         self.on_log = on_log
-        self.total_steps = config.total_steps(len(train))
-        self.run_config |= {"total_steps": self.total_steps, "num_crystals": len(train)}
+        self.total_steps = config.total_steps(len(dataset))
+        self.run_config |= {"total_steps": self.total_steps, f"num_{dataset.noun}": len(dataset)}
         self.stop_requested = False
-        self.plan = BatchPlan(
-            train.num_orbits,
-            priors.num_operations.numpy()[train.space_group_number],
-            BatchPlanConfig(
-                batch_size=config.batch_size, max_edges=config.max_edges, overhead_edges=config.overhead_edges
-            ),
-            config.seed,
-        )
         self.state = self._initial_state(model.to(self.workers.device), init_from)
         self.loss_module = self._wrap()
         self.validation_batches = self._validation_batches()
@@ -131,15 +117,10 @@ class Trainer:
         devices = [self.workers.device] if self.workers.device.type == "cuda" else None
         return DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
 
-    def _validation_batches(self) -> list[tuple[Batch, float]]:
-        if len(self.validation) == 0:
+    def _validation_batches(self) -> WeightedBatches:
+        if self.dataset.num_validation == 0:
             return []
-        count = min(self.config.validation_limit, len(self.validation))
-        batches = [
-            (batch, len(batch) / count) for batch in evaluation_batches(self.validation, self.config.max_edges, count)
-        ]
-        # a worker without a share takes part with weight 0, since sums need all workers
-        own = batches[self.workers.rank :: self.workers.world_size] or [(batches[0][0], 0.0)]
+        own = self.dataset.validation_batches(self.workers.rank, self.workers.world_size)
         return [(batch.to(self.workers.device), weight) for batch, weight in own]
 
     def run(self, progress: bool = False) -> TrainResult:
@@ -160,7 +141,7 @@ class Trainer:
         history = History(self.out / "history.jsonl", state.step) if workers.rank == 0 else None
         bar = progress_bar(self.total_steps, state.step) if progress and workers.rank == 0 else None
         self._saved_step, self._saved_time = state.step if (self.folder / "last").exists() else -1, began
-        self._clock = Clock(self.config.batch_size)
+        self._clock = Clock(self.config.batch_size, self.dataset.noun)
         stopping = False
         state.model.train()
         for batches in self._batches(state.step):
@@ -169,7 +150,7 @@ class Trainer:
                 state,
                 self.loss_module,
                 batches,
-                self.priors,
+                self.dataset,
                 self.config,
                 workers,
                 self._rate(),
@@ -200,7 +181,7 @@ class Trainer:
             final=config.final_learning_rate,
         )
 
-    def _batches(self, step: int) -> Iterator[list[tuple[Batch, float]]]:
+    def _batches(self, step: int) -> Iterator[WeightedBatches]:
         """Yield the batches of each step, made one step ahead by a thread."""
         with ThreadPoolExecutor(1) as pool:
             ahead = pool.submit(self._make, step)
@@ -210,9 +191,8 @@ class Trainer:
                 ahead = pool.submit(self._make, step)
                 yield [(batch.to(self.workers.device), weight) for batch, weight in made]
 
-    def _make(self, step: int) -> list[tuple[Batch, float]]:
-        micro_batches = self.plan.micro_batches(step, self.workers.rank, self.workers.world_size)
-        return [(collate(self.train, micro.indices, micro.row_ids), micro.weight) for micro in micro_batches]
+    def _make(self, step: int) -> WeightedBatches:
+        return self.dataset.micro_batches(step, self.workers.rank, self.workers.world_size)
 
     def _after_step(self, metrics: dict[str, float], history: History | None, stopping: bool, bar: Any) -> None:
         state, config = self.state, self.config
@@ -240,21 +220,25 @@ class Trainer:
         state.window.pop("skipped", None)
         means = {name: value / count for name, value in state.window.items()} if count else {}
         state.window = {}
-        row = {"kind": "train", "step": state.step, "epoch": state.step / self.plan.steps_per_epoch, **means}
+        row = {"kind": "train", "step": state.step, "epoch": state.step / self.dataset.steps_per_epoch, **means}
         row |= {"learning_rate": self._rate(), "num_skipped": state.num_skipped, **self._clock.read()}
         self._emit(history, row)
         if bar is not None:
             bar.update(1)
-            bar.set_postfix_str(
-                f"loss {means.get('total', float('nan')):.4g}, {row['crystals_per_second']:.0f} crystals/s"
-            )
+            bar.set_postfix_str(progress_words(row))
 
     def _validate(self, history: History | None) -> bool:
         state = self.state
         state.model.eval()
         with self._clock.paused(), state.ema.applied_to(state.model):
-            count = min(self.config.validation_limit, len(self.validation))
-            losses = evaluate(state.model, self.validation_batches, self.priors, self.config, self.workers, count)
+            losses = evaluate(
+                state.model,
+                self.validation_batches,
+                self.dataset,
+                self.config,
+                self.workers,
+                self.dataset.num_validation,
+            )
         state.model.train()
         improved = losses["total"] < state.best_loss
         if improved:
@@ -272,5 +256,5 @@ class Trainer:
     def _save(self, history: History, best: bool) -> None:
         history.sync()
         with self._clock.paused():
-            save_checkpoint(self.folder, self.state, self.priors, self.run_config, best)
+            save_checkpoint(self.folder, self.state, self.dataset.constants, self.run_config, best)
         self._saved_step, self._saved_time = self.state.step, time.monotonic()

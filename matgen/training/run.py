@@ -1,4 +1,4 @@
-"""A training run of SymmCD from a folder of records: what the plain and the distributed entry share."""
+"""A training run from a folder of records: what the plain and the distributed entry share."""
 
 import signal
 import threading
@@ -7,29 +7,49 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from matgen.data.priors import Priors
-from matgen.data.records import Records
-from matgen.models.symmcd import SymmCD, SymmCDConfig
-from matgen.settings import to_dict
+from matgen.errors import ConfigError
+from matgen.settings import from_dict, to_dict
 from matgen.training.loop import OnLog, Trainer, TrainResult
 from matgen.training.state import TrainConfig
 from matgen.training.step import Workers
+from matgen.training.tasks import Task, task_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlainRun:
-    """Model and training; what a configuration file holds, every key of it optional."""
+    """Model and training.
 
-    model: SymmCDConfig = field(default_factory=SymmCDConfig)
+    Attributes:
+        model: settings of the model, of the kind's own type.
+        train: settings of training.
+        kind: of the model, see `matgen.training.tasks`.
+    """
+
+    model: Any
     train: TrainConfig = field(default_factory=TrainConfig)
+    kind: str = "symmcd"
 
 
-def build_model(config: SymmCDConfig, priors: Priors, seed: int) -> SymmCD:
+def plain_run(kind: str, values: dict[str, Any]) -> PlainRun:
+    """Read what a configuration file holds, the keys `model` and `train`, both optional.
+
+    Raises:
+        ConfigError: an unknown kind or key, or a wrong type.
+    """
+    unknown = sorted(set(values) - {"model", "train"})
+    if unknown:
+        raise ConfigError(f"unknown key {unknown[0]!r} (valid: model, train)")
+    model: Any = from_dict(task_of(kind).config_type, values.get("model", {}), "model")
+    return PlainRun(model=model, train=from_dict(TrainConfig, values.get("train", {}), "train"), kind=kind)
+
+
+def build_model(task: Task, config: Any, constants: Any, seed: int) -> nn.Module:
     """Return a model whose initial weights depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return SymmCD(config, priors)
+        return task.build(config, constants)
 
 
 def make_trainer(
@@ -45,7 +65,7 @@ def make_trainer(
     """Prepare training in one of the processes that share it.
 
     Args:
-        records: folder with train.safetensors, val.safetensors (may be absent) and priors.safetensors.
+        records: folder that the kind's training set opens.
         out: directory of the run, resumed if it has checkpoints.
         run: model and training.
         workers: this process among others.
@@ -56,13 +76,11 @@ def make_trainer(
     Returns:
         The trainer.
     """
-    priors = Priors.load(records / "priors.safetensors")
-    validation = records / "val.safetensors"
+    task = task_of(run.kind)
+    dataset = task.load_set(records, run.train)
     return Trainer(
-        build_model(run.model, priors, run.train.seed),
-        priors,
-        Records.load(records / "train.safetensors"),
-        Records.load(validation) if validation.exists() else Records.empty(),
+        build_model(task, run.model, dataset.constants, run.train.seed),
+        dataset,
         run.train,
         out,
         workers=workers,

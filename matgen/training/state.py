@@ -18,9 +18,10 @@ class TrainConfig:
         max_steps: optimiser steps; with None, `max_epochs` says how long.
         max_epochs: passes over the training set, used where max_steps is None.
         max_seconds: wall time of this process after which it saves and stops; the run can be resumed.
-        batch_size: crystals of a step over all workers; gradients are accumulated over micro-batches of similar size.
-        max_edges: padded orbit pairs of a micro-batch; bounds memory, never changes the gradient.
-        overhead_edges: cost of one more micro-batch in orbit pairs; thousands on a CPU, ten thousands on a GPU.
+        batch_size: rows (crystals, building blocks, frameworks) of a step over all workers; gradients are accumulated
+            over micro-batches of similar size, except those of building blocks, which are compared with each other.
+        max_edges: padded orbit pairs, or pairs of blocks, of a micro-batch; bounds memory, never changes the gradient.
+        overhead_edges: cost of one more micro-batch in pairs; thousands on a CPU, ten thousands on a GPU.
         learning_rate: after warm-up.
         warmup_steps: steps of linear warm-up.
         decay: of the learning rate from the end of warm-up to max_steps.
@@ -33,14 +34,14 @@ class TrainConfig:
         compile: compile the network with torch.compile.
         num_workers: processes of distributed training; 0 trains in the calling process.
         validate_every: steps between validations; 0 is never.
-        validation_limit: crystals of the validation set that are looked at.
+        validation_limit: rows of the validation set that are looked at.
         picture_samples: crystals that the training stage samples and draws at each validation; 0 is none.
         checkpoint_every: steps between checkpoints.
         checkpoint_minutes: minutes after which a checkpoint is written even so.
         log_every: steps between lines of the history.
         seed: of shuffles, noise, augmentation and initial weights.
         max_skipped: steps in a row with a loss or gradient that is not finite, after which training gives up.
-        augment: what is drawn anew each time a crystal is seen.
+        augment: what is drawn anew each time a crystal is seen; of crystals only.
     """
 
     max_steps: int | None = None
@@ -70,11 +71,11 @@ class TrainConfig:
     max_skipped: int = 100
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
-    def total_steps(self, num_crystals: int) -> int:
-        """Return the steps of the whole run on a training set of that many crystals."""
+    def total_steps(self, num_rows: int) -> int:
+        """Return the steps of the whole run on a training set of that many rows."""
         if self.max_steps is not None:
             return self.max_steps
-        return max(1, round(self.max_epochs * num_crystals / self.batch_size))
+        return max(1, round(self.max_epochs * num_rows / self.batch_size))
 
 
 @dataclass(kw_only=True, eq=False)

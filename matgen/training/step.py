@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -11,31 +10,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from matgen.data.augment import AugmentConfig, augment
-from matgen.data.batch import Batch
-from matgen.data.priors import Priors
-from matgen.diffusion.noise import CounterNoise, row_seed
-from matgen.errors import MatgenError
-from matgen.shapes import Int
+from matgen.training.dataset import TrainingError, TrainingSet, WeightedBatches
 from matgen.training.state import TrainConfig, TrainState
 
-_STREAM_TIME, _STREAM_AUGMENT = 1000, 1001  # streams of the noise that no process uses
 _VALIDATION_SEED = 2**40 + 1
 
 
-class TrainingError(MatgenError):
-    """Training cannot go on: the loss stays non-finite, or the data and the configuration do not fit."""
-
-
 class Trainable(Protocol):
-    """What a model offers to be trained."""
+    """What a model offers to be trained; a diffusion model also has `num_steps`, its T."""
 
-    @property
-    def num_steps(self) -> int:
-        """Return T, the number of diffusion steps."""
+    def loss(self, *arguments: Any) -> Any:
+        """Return a dataclass of scalar losses, means over the rows of the batch; `total` is what is minimised.
 
-    def loss(self, batch: Batch, t: Tensor, noise: CounterNoise) -> Any:
-        """Return a dataclass of scalar losses, means over the crystals of the batch; `total` is what is minimised."""
+        Args:
+            *arguments: what `prepare` of the training set returned.
+        """
 
 
 class LossModule(nn.Module):
@@ -45,9 +34,9 @@ class LossModule(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: Batch, t: Tensor, noise: CounterNoise) -> dict[str, Tensor]:
+    def forward(self, *arguments: Any) -> dict[str, Tensor]:
         """Return the losses by name."""
-        return loss_values(self.model.loss(batch, t, noise))  # type: ignore[operator]
+        return loss_values(self.model.loss(*arguments))  # type: ignore[operator]
 
 
 def loss_values(losses: Any) -> dict[str, Tensor]:
@@ -84,47 +73,6 @@ class Workers:
             torch.distributed.barrier()
 
 
-def draw_t(place: Int[Tensor, "B"], count: int, noise: CounterNoise, num_steps: int) -> Int[Tensor, "B"]:
-    """Draw t in 1..T, stratified over the crystals of a step, so that each step sees all noise levels evenly.
-
-    Args:
-        place: of each crystal among those of the step, 0..count - 1.
-        count: crystals of the step over all workers.
-        noise: one row per crystal.
-        num_steps: T.
-
-    Returns:
-        t of each crystal: one in each of `count` equal parts of 1..T.
-    """
-    stratified = (place + noise.uniform(0, _STREAM_TIME, (), torch.float64)) / count
-    return 1 + (stratified * num_steps).long().clamp(0, num_steps - 1)
-
-
-def prepare(
-    batch: Batch, priors: Priors, config: AugmentConfig, *, seed: int, count: int, num_steps: int
-) -> tuple[Batch, Tensor, CounterNoise]:
-    """Draw everything random of a batch from its rows' ids.
-
-    Args:
-        batch: with row ids of which each run of `count` belongs to one step.
-        priors: on the device of the batch.
-        config: what is drawn anew.
-        seed: of the run.
-        count: crystals of a step over all workers.
-        num_steps: T.
-
-    Returns:
-        The batch in another description, t, and the noise to come.
-    """
-    noise = CounterNoise(row_seed(seed, batch.row_id))
-    t = draw_t(batch.row_id % count, count, noise, num_steps)
-
-    def uniform(purpose: int, shape: tuple[int, ...]) -> Tensor:
-        return noise.uniform(0, _STREAM_AUGMENT + purpose, shape)
-
-    return augment(batch, priors, uniform, config), t, noise
-
-
 def autocast(precision: str, device: torch.device) -> AbstractContextManager:
     """Return the context in which the forward pass runs."""
     if precision == "bf16":
@@ -135,8 +83,8 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager:
 def train_step(
     state: TrainState,
     loss_module: nn.Module,
-    micro_batches: Sequence[tuple[Batch, float]],
-    priors: Priors,
+    micro_batches: WeightedBatches,
+    dataset: TrainingSet,
     config: TrainConfig,
     workers: Workers,
     rate: float,
@@ -147,8 +95,8 @@ def train_step(
     Args:
         state: changed in place.
         loss_module: a LossModule of the state's model, or a distributed wrapper around it.
-        micro_batches: this worker's batches, on its device, with their share of the step's crystals.
-        priors: on the device.
+        micro_batches: this worker's batches, on its device, with their share of the step's rows.
+        dataset: where they are from, on the device.
         config: settings.
         workers: who trains together.
         rate: learning rate of this step.
@@ -160,18 +108,16 @@ def train_step(
     Raises:
         TrainingError: if too many steps in a row were not finite.
     """
-    model: Any = state.model
+    num_steps = getattr(state.model, "num_steps", 0)
     losses: dict[str, Tensor] = {}
     for index, (batch, weight) in enumerate(micro_batches):
         # only the last backward pass of a step exchanges gradients
         last = index == len(micro_batches) - 1
         wrapped = isinstance(loss_module, DistributedDataParallel) and not last
         with loss_module.no_sync() if wrapped else nullcontext():  # type: ignore[operator]
-            described, t, noise = prepare(
-                batch, priors, config.augment, seed=config.seed, count=config.batch_size, num_steps=model.num_steps
-            )
+            arguments = dataset.prepare(batch, seed=config.seed, count=config.batch_size, num_steps=num_steps)
             with autocast(config.precision, workers.device):
-                values = loss_module(described, t, noise)
+                values = loss_module(*arguments)
             # wrappers average over workers, and the weights of all workers add up to 1
             (values["total"] * (weight * workers.world_size)).backward()
         for name, value in values.items():
@@ -207,32 +153,31 @@ def _update(state: TrainState, rate: float, skipped: bool, config: TrainConfig) 
 @torch.no_grad()
 def evaluate(
     model: Any,
-    batches: Sequence[tuple[Batch, float]],
-    priors: Priors,
+    batches: WeightedBatches,
+    dataset: TrainingSet,
     config: TrainConfig,
     workers: Workers,
-    num_crystals: int,
+    num_rows: int,
 ) -> dict[str, float]:
     """Return the losses over a validation set with draws that are the same each time, so that curves can be compared.
 
     Args:
         model: Trainable, with the weights to judge.
-        batches: this worker's share, at least one, on its device, with their shares of the set's crystals.
-        priors: on the device.
-        config: precision and augmentation: the model is judged on what it is trained for.
+        batches: this worker's share, at least one, on its device, with their shares of the set's rows.
+        dataset: where they are from, on the device; it augments: the model is judged on what it is trained for.
+        config: precision.
         workers: who shares the set.
-        num_crystals: of the whole set; t is spread over them evenly.
+        num_rows: of the whole set; t is spread over them evenly.
 
     Returns:
-        Means over all crystals of the set.
+        Means over all rows of the set.
     """
     sums: dict[str, Tensor] = {}
+    num_steps = getattr(model, "num_steps", 0)
     for batch, weight in batches:
-        described, t, noise = prepare(
-            batch, priors, config.augment, seed=_VALIDATION_SEED, count=num_crystals, num_steps=model.num_steps
-        )
+        arguments = dataset.prepare(batch, seed=_VALIDATION_SEED, count=num_rows, num_steps=num_steps)
         with autocast(config.precision, workers.device):
-            values = loss_values(model.loss(described, t, noise))
+            values = loss_values(model.loss(*arguments))
         for name, value in values.items():
             sums[name] = sums.get(name, torch.zeros_like(value, dtype=torch.float64)) + value.double() * weight
     return workers.sum({name: float(value) for name, value in sums.items()})

@@ -14,6 +14,7 @@ import torch
 
 from matgen.data.batch import collate
 from matgen.models.symmcd import SymmCDConfig
+from matgen.training.crystals import CrystalSet
 from matgen.training.loop import Trainer
 from matgen.training.run import PlainRun, make_trainer
 from matgen.training.state import TrainConfig
@@ -37,7 +38,7 @@ def step_seconds(trainer: Trainer, steps: int) -> tuple[float, float, int]:
         began = time.process_time()
         batches = trainer._make(step)
         made = time.process_time()
-        train_step(trainer.state, trainer.loss_module, batches, trainer.priors, trainer.config, trainer.workers, 1e-4)
+        train_step(trainer.state, trainer.loss_module, batches, trainer.dataset, trainer.config, trainer.workers, 1e-4)
         if step:  # the first one warms up
             data, compute, micro = data + made - began, compute + time.process_time() - made, micro + len(batches)
     return data / steps, compute / steps, micro // steps
@@ -52,14 +53,16 @@ def main(records: Path, steps: int) -> None:
         config = replace(base, overhead_edges=overhead, max_edges=10**9 if overhead == 10**9 else base.max_edges)
         trainer = make_trainer(records, out, PlainRun(model=SymmCDConfig(), train=config), workers=Workers())
         data, compute, micro = step_seconds(trainer, steps)
-        edges = np.mean([(trainer.train.num_orbits[trainer.plan.indices(s)] ** 2).sum() for s in range(1, steps + 1)])
+        dataset = trainer.dataset
+        assert isinstance(dataset, CrystalSet)
+        edges = np.mean([(dataset.train.num_orbits[dataset.plan.indices(s)] ** 2).sum() for s in range(1, steps + 1)])
         print(
             f"overhead_edges={overhead:>10}: {micro:2d} micro-batches, {256 / (data + compute):6.1f} crystals/CPU-s, "
             f"data {100 * data / (data + compute):.1f} %, {edges:.0f} edges a step, n = {steps} steps of 256"
         )
-    indices = trainer.plan.indices(0)
-    seconds = timed(lambda: collate(trainer.train, indices), 20)
-    planning = timed(lambda: trainer.plan.micro_batches(5), 20)
+    indices = dataset.plan.indices(0)
+    seconds = timed(lambda: collate(dataset.train, indices), 20)
+    planning = timed(lambda: dataset.plan.micro_batches(5), 20)
     print(f"collate: {256 / seconds:,.0f} crystals/CPU-s; plan: {256 / planning:,.0f}")
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from matgen.data.priors import Priors
 from matgen.errors import CheckpointError
 from matgen.models.symmcd import SymmCD, SymmCDConfig
 from matgen.settings import from_dict, to_dict
@@ -21,8 +22,8 @@ from matgen.training.optimizer import Ema, build_optimizer
 from matgen.training.state import TrainState
 
 
-def build(config, priors):
-    return SymmCD(from_dict(SymmCDConfig, config), priors)
+def build(config, constants):
+    return SymmCD(from_dict(SymmCDConfig, config), Priors.load(constants))
 
 
 def make_state(model) -> TrainState:
@@ -91,11 +92,11 @@ def test_last_and_best_are_kept_and_others_removed(tiny, tiny_config, priors, tm
 
 def test_model_from_checkpoint_has_the_averaged_weights(saved):
     path, state = saved
-    model = load_model(path.parent, build)
+    model = load_model(path.parent, "symmcd", build)
     assert not model.training
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, state.ema.weights[name]), name
-    raw = load_model(path, build, raw=True)
+    raw = load_model(path, "symmcd", build, raw=True)
     assert all(torch.equal(a, b) for a, b in zip(raw.parameters(), state.model.parameters()))
 
 
@@ -109,7 +110,7 @@ def test_published_form_is_small_and_loads(saved, tmp_path):
         "weights.safetensors",
     ]
     assert (out / "weights.safetensors").stat().st_size < 0.55 * (path / "weights.safetensors").stat().st_size
-    for name, parameter in load_model(out, build).named_parameters():
+    for name, parameter in load_model(out, "symmcd", build).named_parameters():
         assert parameter.dtype == torch.float32
         assert torch.allclose(parameter, state.ema.weights[name], atol=1e-3), name
     full = publish(path, tmp_path / "full", "", half=False)
@@ -152,7 +153,7 @@ def test_damage_is_one_clear_line(saved, tiny_config, priors, name, damage):
             file.write_bytes(b"\x80\x04\x95" + b"pickle" * 50)
     with pytest.raises(CheckpointError) as caught:
         if name == "priors":
-            load_model(path, build)
+            load_model(path, "symmcd", build)
         else:
             restore(path, make_state(SymmCD(tiny_config, priors)), {"model": to_dict(tiny_config)})
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)
@@ -167,7 +168,27 @@ def test_another_model_is_refused_with_the_difference(saved, tiny_config, priors
     config["model"]["network"]["hidden"] = 32
     (path / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="has shape"):
-        load_model(path, build)
+        load_model(path, "symmcd", build)
+
+
+def test_a_checkpoint_of_another_kind_is_refused(saved, tiny_config, priors):
+    path, _ = saved
+    assert "kind" not in json.loads((path / "config.json").read_text()), "as the first checkpoints were"
+    with pytest.raises(CheckpointError, match="symmcd, not mofdiff"):
+        load_model(path, "mofdiff", build)
+    with pytest.raises(CheckpointError, match="symmcd, not mofdiff"):
+        restore(path, make_state(SymmCD(tiny_config, priors)), {"model": to_dict(tiny_config), "kind": "mofdiff"})
+
+
+def test_a_model_without_constants(tmp_path):
+    state = make_state(torch.nn.Linear(2, 3))
+    path = save_checkpoint(tmp_path / "checkpoints", state, None, {"kind": "line", "model": {"out": 3}}, best=False)
+    assert not (path / "priors.safetensors").exists()
+    built = load_model(
+        path, "line", lambda config, constants: torch.nn.Linear(2, config["out"]) if constants is None else None
+    )
+    assert torch.equal(built.weight, state.ema.weights["weight"])
+    assert content_hash(publish(path, tmp_path / "full", "", half=False)) == content_hash(path)
 
 
 def test_absent_and_foreign_paths(tmp_path):
@@ -175,7 +196,7 @@ def test_absent_and_foreign_paths(tmp_path):
         find_checkpoint(tmp_path)
     (tmp_path / "config.json").write_text('{"format": 99, "model": {}}')
     with pytest.raises(CheckpointError, match="format 99"):
-        load_model(tmp_path, build)
+        load_model(tmp_path, "symmcd", build)
 
 
 def test_full_disk_leaves_the_old_checkpoint(saved, tiny_config, priors, monkeypatch):
@@ -197,4 +218,4 @@ def test_full_disk_leaves_the_old_checkpoint(saved, tiny_config, priors, monkeyp
         save_checkpoint(path.parent, state, priors, {"model": to_dict(tiny_config)}, best=True)
     assert sorted(p.name for p in path.parent.iterdir()) == before
     monkeypatch.undo()
-    load_model(path, build)
+    load_model(path, "symmcd", build)

@@ -15,9 +15,10 @@ from toy import Toy
 
 from matgen.errors import CheckpointError
 from matgen.settings import to_dict
+from matgen.training.crystals import CrystalSet
+from matgen.training.dataset import TrainingError
 from matgen.training.history import TIMING, History, read_history
 from matgen.training.loop import Trainer
-from matgen.training.step import TrainingError
 
 
 def curve(out: Path) -> list[dict]:
@@ -27,7 +28,8 @@ def curve(out: Path) -> list[dict]:
 
 
 def trainer(out: Path, config, priors, records, validation, toy: Toy | None = None, **settings) -> Trainer:
-    return Trainer(toy or Toy(), priors, records, validation, config, out, run_config={"model": {"toy": 1}}, **settings)
+    dataset = CrystalSet(priors, records, validation, config)
+    return Trainer(toy or Toy(), dataset, config, out, run_config={"model": {"toy": 1}}, **settings)
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
@@ -147,9 +149,8 @@ def test_refusals(tmp_path, undisturbed, train_config, priors, fake_records, fak
     with pytest.raises(TrainingError, match="no crystal"):
         trainer(tmp_path / "x", train_config, priors, fake_records.select([]), fake_validation)
     with pytest.raises(CheckpointError, match="another model"):
-        Trainer(
-            Toy(), priors, fake_records, fake_validation, train_config, undisturbed, run_config={"model": {"toy": 2}}
-        )
+        dataset = CrystalSet(priors, fake_records, fake_validation, train_config)
+        Trainer(Toy(), dataset, train_config, undisturbed, run_config={"model": {"toy": 2}})
 
 
 def test_history_is_cut_and_a_torn_line_removed(tmp_path):

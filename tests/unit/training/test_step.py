@@ -6,15 +6,22 @@ import pytest
 import torch
 
 from matgen.data.batch import BatchPlan, BatchPlanConfig, collate
+from matgen.data.records import Records
 from matgen.diffusion.noise import CounterNoise
+from matgen.training.crystals import CrystalSet
+from matgen.training.dataset import TrainingError, draw_t
 from matgen.training.optimizer import Ema, build_optimizer
 from matgen.training.state import TrainState
-from matgen.training.step import LossModule, TrainingError, Workers, draw_t, evaluate, prepare, train_step
+from matgen.training.step import LossModule, Workers, evaluate, train_step
 
 
 def make_state(model, config) -> TrainState:
     optimizer = build_optimizer(model, config.learning_rate, config.betas, config.weight_decay)
     return TrainState(model=model, optimizer=optimizer, ema=Ema(model, config.ema_decay))
+
+
+def crystals(priors, config) -> CrystalSet:
+    return CrystalSet(priors, Records.empty(), Records.empty(), config)
 
 
 def make_plan(records, priors, config, **settings) -> BatchPlan:
@@ -29,8 +36,9 @@ def gradient(model, batches, priors, config) -> tuple[torch.Tensor, float]:
     model.zero_grad()
     total = 0.0
     for batch, weight in batches:
-        described, t, noise = prepare(
-            batch, priors, config.augment, seed=config.seed, count=config.batch_size, num_steps=model.num_steps
+        dataset = crystals(priors, config)
+        described, t, noise = dataset.prepare(
+            batch, seed=config.seed, count=config.batch_size, num_steps=model.num_steps
         )
         loss = model.loss(described, t, noise).total * weight
         loss.backward()
@@ -81,7 +89,9 @@ def test_clip_and_update(toy, fake_records, priors, train_config):
     state = make_state(toy, config)
     before = {name: p.detach().clone() for name, p in toy.named_parameters()}
     plan = make_plan(fake_records, priors, config)
-    metrics = train_step(state, LossModule(toy), cut(fake_records, plan, 0), priors, config, Workers(), 0.5)
+    metrics = train_step(
+        state, LossModule(toy), cut(fake_records, plan, 0), crystals(priors, config), config, Workers(), 0.5
+    )
     assert metrics["grad_norm"] > 1e-2 and metrics["skipped"] == 0 and metrics["stop"] == 0
     assert state.step == 1 and state.ema.num_updates == 1
     assert state.optimizer.param_groups[0]["lr"] == 0.5
@@ -96,7 +106,13 @@ def test_non_finite_step_changes_nothing_and_is_counted(toy, fake_records, prior
     weights, skipped = [], []
     for step in range(3):
         metrics = train_step(
-            state, LossModule(toy), cut(fake_records, plan, step), priors, train_config, Workers(), 0.1
+            state,
+            LossModule(toy),
+            cut(fake_records, plan, step),
+            crystals(priors, train_config),
+            train_config,
+            Workers(),
+            0.1,
         )
         weights.append(torch.cat([p.detach().flatten().clone() for p in toy.parameters()]))
         skipped.append(metrics["skipped"])
@@ -111,7 +127,9 @@ def test_too_many_non_finite_steps_are_an_error(toy, fake_records, priors, train
     toy.poison = set(range(1000))
     with pytest.raises(TrainingError, match="3 steps in a row"):
         for step in range(5):
-            train_step(state, LossModule(toy), cut(fake_records, plan, step), priors, config, Workers(), 0.1)
+            train_step(
+                state, LossModule(toy), cut(fake_records, plan, step), crystals(priors, config), config, Workers(), 0.1
+            )
     assert state.step == 3
 
 
@@ -120,7 +138,7 @@ def test_validation_is_repeatable_and_independent_of_batches(tiny, fake_validati
         starts = range(0, 17, size)
         parts = [np.arange(start, min(start + size, 17)) for start in starts]
         batches = [(collate(fake_validation, part), len(part) / 17) for part in parts]
-        return evaluate(tiny, batches, priors, train_config, Workers(), 17)
+        return evaluate(tiny, batches, crystals(priors, train_config), train_config, Workers(), 17)
 
     first, again, other = losses(5), losses(5), losses(17)
     assert first == again
@@ -133,7 +151,15 @@ def test_autocast_trains_full_precision_weights(tiny, fake_records, priors, trai
     config = replace(train_config, precision="bf16")
     state, plan = make_state(tiny, config), make_plan(fake_records, priors, config)
     batches, workers = cut(fake_records, plan, 0), Workers()
-    exact = train_step(make_state(tiny, train_config), LossModule(tiny), batches, priors, train_config, workers, 0.0)
-    metrics = train_step(state, LossModule(tiny), batches, priors, config, workers, 0.01)
+    exact = train_step(
+        make_state(tiny, train_config),
+        LossModule(tiny),
+        batches,
+        crystals(priors, train_config),
+        train_config,
+        workers,
+        0.0,
+    )
+    metrics = train_step(state, LossModule(tiny), batches, crystals(priors, config), config, workers, 0.01)
     assert metrics["skipped"] == 0 and all(p.dtype == torch.float32 for p in tiny.parameters())
     assert metrics["total"] == pytest.approx(exact["total"], rel=0.1)
