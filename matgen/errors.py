@@ -58,6 +58,12 @@ class SymmetryError(StructureError):
     status = "symmetry_failed"
 
 
+class DecompositionError(StructureError):
+    """A structure is no framework of metal nodes and linkers, or not one within the stated limits."""
+
+    status = "not_decomposed"
+
+
 class SourceError(MatgenError):
     """A path or named data set cannot be read as a whole: missing, corrupt, of unknown format."""
 

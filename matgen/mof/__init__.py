@@ -1,0 +1,1 @@
+"""Reticular chemistry: bonds, building blocks, decomposition and assembly of metal-organic frameworks."""

@@ -1,0 +1,105 @@
+"""Identity and fingerprint of a building block from its bond graph alone, in one fixed convention.
+
+Bond orders, charges and stereochemistry are not perceived: they would depend on geometry, and metal nodes have none
+that a valence model accepts. Every bond is single, a bond of a metal is of order zero, a hydrogen with one bond to a
+non-metal is a count on its neighbour, and each connection point is a dummy atom on its connecting atom.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from matgen.mof.metals import IS_METAL
+
+__all__ = ["ECFP_BITS", "Identity", "identify"]
+
+ECFP_BITS = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Identity:
+    """name: 32 hexadecimal digits. smiles: canonical. ecfp4: packed bits, uint8 [512]."""
+
+    name: str
+    smiles: str
+    ecfp4: np.ndarray
+
+
+def identify(atomic_numbers: np.ndarray, bonds: np.ndarray, connection_atoms: np.ndarray, role: str) -> Identity:
+    """Identity of a building block.
+
+    Args:
+        atomic_numbers: int [n].
+        bonds: int [b, 2].
+        connection_atoms: int [c].
+        role: of the block, part of its identity.
+
+    Returns:
+        the identity, independent of the order of atoms and connections.
+
+    Source: Rogers and Hahn, J. Chem. Inf. Model. 50 (2010) 742 (ECFP4); Schneider et al., J. Chem. Inf. Model. 55
+        (2015) 2111 (canonical order).
+    """
+    from rdkit import Chem
+
+    molecule = _molecule(atomic_numbers, bonds, connection_atoms)
+    smiles: str = Chem.MolToSmiles(molecule, isomericSmiles=False)
+    name = hashlib.blake2b(f"{role} {smiles}".encode(), digest_size=16).hexdigest()
+    bits = _fingerprints().GetFingerprintAsNumPy(molecule)
+    return Identity(name, smiles, np.packbits(bits.astype(bool)))
+
+
+@cache
+def _fingerprints() -> Any:
+    from rdkit.Chem import rdFingerprintGenerator
+
+    return rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=ECFP_BITS)
+
+
+def _molecule(atomic_numbers: np.ndarray, bonds: np.ndarray, connection_atoms: np.ndarray) -> Any:
+    from rdkit import Chem
+
+    pairs = np.asarray(bonds, dtype=np.int64).reshape(-1, 2)
+    counted, hydrogens = _counted_hydrogens(atomic_numbers, pairs)
+    metal = IS_METAL[atomic_numbers].tolist()
+    molecule = Chem.RWMol()
+    index: list[int] = []
+    for number, is_counted, num_hydrogens in zip(
+        atomic_numbers.tolist(), counted.tolist(), hydrogens.tolist(), strict=True
+    ):
+        if is_counted:
+            index.append(-1)
+            continue
+        atom = Chem.Atom(number)
+        atom.SetNoImplicit(True)
+        atom.SetNumExplicitHs(num_hydrogens)
+        index.append(molecule.AddAtom(atom))
+    single, zero = Chem.BondType.SINGLE, Chem.BondType.ZERO
+    for i, j in pairs.tolist():
+        if index[i] >= 0 and index[j] >= 0:
+            molecule.AddBond(index[i], index[j], zero if metal[i] or metal[j] else single)
+    for i in connection_atoms.tolist():
+        dummy = molecule.AddAtom(Chem.Atom(0))
+        molecule.AddBond(index[i], dummy, zero if metal[i] else single)
+    molecule.UpdatePropertyCache(strict=False)
+    Chem.FastFindRings(molecule)
+    return molecule
+
+
+def _counted_hydrogens(atomic_numbers: np.ndarray, bonds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which atoms are hydrogens that become a count, and the count on every atom."""
+    n = len(atomic_numbers)
+    degree = np.bincount(bonds.ravel(), minlength=n)
+    light = (atomic_numbers == 1) & (degree == 1)
+    heavy = (atomic_numbers != 1) & ~IS_METAL[atomic_numbers]
+    i, j = bonds[:, 0], bonds[:, 1]
+    counted = np.zeros(n, dtype=bool)
+    counts = np.zeros(n, dtype=np.int64)
+    for hydrogen, other in ((i, j), (j, i)):
+        ends = light[hydrogen] & heavy[other]
+        counted[hydrogen[ends]] = True
+        np.add.at(counts, other[ends], 1)
+    return counted, counts
