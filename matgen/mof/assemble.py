@@ -1,0 +1,101 @@
+"""Self-assembly: from rigid blocks in any orientation, their centres and a cell, to a framework whose bonds meet.
+
+Cartesian and on rigid blocks: candidate pairs from the triangle inequality, a pool of orientations of every block, a
+soft assignment that hardens alternating with the best rotations, repair of what stays open, an exact matching, and a
+least-squares fit of rotations, centres and cell. Frameworks and starts run together as one padded tensor.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from matgen.mof.assembly.feasibility import balance, feasibility, unreachable
+from matgen.mof.assembly.finish import FinishConfig, finish
+from matgen.mof.assembly.layout import shape_key
+from matgen.mof.assembly.pairs import PairTable, candidate_pairs
+from matgen.mof.assembly.problem import Assembly, AssemblyInput, reorient
+from matgen.mof.assembly.search import SearchConfig, search
+
+__all__ = ["AssembleConfig", "Assembly", "AssemblyInput", "assemble", "feasibility", "reorient"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssembleConfig:
+    """Settings of self-assembly.
+
+    Args:
+        exact: the search that is tried first, for blocks that fit their places.
+        loose: the search for what it left open.
+        finish: matching, free turns, refinement of rotations, centres and cell, clashes.
+        batch_pairs: candidate pairs of a batch at most, a bound on memory.
+        device: of the search.
+    """
+
+    exact: SearchConfig = field(default_factory=SearchConfig)
+    loose: SearchConfig = field(
+        default_factory=lambda: SearchConfig(reach=1.2, direction=0.5, pool_scale=0.3, sigma_end=0.5)
+    )
+    finish: FinishConfig = field(default_factory=FinishConfig)
+    batch_pairs: int = 100_000
+    device: str = "cpu"
+
+
+def assemble(
+    inputs: Sequence[AssemblyInput], config: AssembleConfig | None = None, seeds: Sequence[int] | None = None
+) -> list[Assembly]:
+    """Join the blocks of many frameworks.
+
+    Args:
+        inputs: blocks, centres and cells.
+        config: settings; the defaults serve exact blocks and library conformers alike.
+        seeds: one for each input (default: all 0); a result depends on its input and its seed alone.
+
+    Returns:
+        one assembly an input, in order; none is left out.
+    """
+    config = config or AssembleConfig()
+    seeds = [0] * len(inputs) if seeds is None else list(seeds)
+    if len(seeds) != len(inputs):
+        raise ValueError(f"{len(seeds)} seeds for {len(inputs)} inputs")
+    results: dict[int, Assembly] = {}
+    for at, given in enumerate(inputs):
+        if reason := balance(given):
+            results[at] = _unassembled(given, reason)
+    for stage, settings in enumerate((config.exact, config.loose)):
+        waiting = [at for at in range(len(inputs)) if at not in results or results[at].status == "open"]
+        tables = {at: candidate_pairs(inputs[at], settings.reach) for at in waiting}
+        reasons = {at: unreachable(inputs[at], table) for at, table in tables.items()}
+        for at in waiting:
+            if stage == 1 and at not in results and (reason := reasons[at]):
+                results[at] = _unassembled(inputs[at], reason)
+        sound = [at for at in waiting if not reasons[at]]
+        for batch in _batches(sound, tables, config.batch_pairs):
+            rngs = [np.random.default_rng([seeds[at], stage]) for at in batch]
+            found = search([tables[at] for at in batch], rngs, settings, torch.device(config.device))
+            made = finish([inputs[at] for at in batch], [tables[at] for at in batch], found, rngs, config.finish)
+            for at, assembly in zip(batch, made, strict=True):
+                if at not in results or assembly.closed or assembly.num_open < results[at].num_open:
+                    results[at] = assembly
+    return [results[at] for at in range(len(inputs))]
+
+
+def _batches(chosen: Sequence[int], tables: Mapping[int, PairTable], limit: int) -> Iterator[list[int]]:
+    """Frameworks of one padded shape together, as many as `limit` pairs allow."""
+    keys = {at: shape_key(tables[at]) for at in chosen}
+    for key in sorted(set(keys.values())):
+        batch: list[int] = []
+        size = 0
+        for at in (at for at in chosen if keys[at] == key):
+            if batch and size + len(tables[at].metal) > limit:
+                yield batch
+                batch, size = [], 0
+            batch.append(at)
+            size += len(tables[at].metal)
+        yield batch
+
+
+def _unassembled(given: AssemblyInput, reason: str) -> Assembly:
+    rotations = np.tile(np.eye(3), (given.num_blocks, 1, 1))
+    return Assembly("infeasible", reason, given.lattice, given.frac_coords, given.blocks, rotations)

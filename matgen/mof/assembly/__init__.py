@@ -1,0 +1,1 @@
+"""The steps of self-assembly; `matgen.mof.assemble` is the way in."""

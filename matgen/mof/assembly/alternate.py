@@ -1,0 +1,100 @@
+"""Alternate a soft assignment of connections with the best rotation of each block, while the assignment hardens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from matgen.geometry.rotations import fit_rotation
+from matgen.mof.assembly.layout import Group, Layout
+
+__all__ = ["State", "alternate", "nearest_partners", "place"]
+
+
+@dataclass(eq=False)
+class State:
+    """Where every block is turned, in every start.
+
+    rotations: [B, S, 3, 3]. points: [N + 1, S, 6] Å, turned points of all connections from their blocks' centres (the
+    last is the dummy). potential: [N + 1, S], log of the normaliser of each connection's partners.
+    """
+
+    rotations: Tensor
+    points: Tensor
+    potential: Tensor
+
+
+def place(layout: Layout, rotations: Tensor) -> State:
+    """Turn the blocks; all connections are free."""
+    shape = (layout.num_slots + 1, rotations.shape[1])
+    points = torch.zeros(*shape, 6, dtype=rotations.dtype, device=rotations.device)
+    state = State(rotations, points, torch.zeros(shape, dtype=rotations.dtype, device=rotations.device))
+    for group in layout.groups:
+        _turn(group, state, rotations[group.block])
+    return state
+
+
+def _turn(group: Group, state: State, rotations: Tensor) -> None:
+    state.rotations[group.block] = rotations
+    turned = torch.einsum("gsij,gcpj->gcspi", rotations, group.points.unflatten(-1, (2, 3))).flatten(-2)
+    state.points[group.slot.flatten()] = turned.flatten(0, 1)
+    state.points[-1] = 0.0
+
+
+def _wanted(group: Group, state: State) -> Tensor:
+    """[G, C, M, S, 6] Å: where the points of each connection would be, if joined to each candidate."""
+    theirs = state.points.index_select(0, group.partner.flatten()).unflatten(0, group.partner.shape)
+    theirs = torch.cat([theirs[..., 3:], theirs[..., :3]], dim=-1)
+    return theirs + group.offset[..., None, :]
+
+
+def alternate(layout: Layout, state: State, sigmas: Sequence[float]) -> None:
+    """Run the annealing, one entry of `sigmas` (Å) an iteration; `state` is changed in place.
+
+    The potentials make the assignment doubly stochastic (Sinkhorn): a connection that many want gives each less.
+    """
+    for sigma in sigmas:
+        for group in layout.groups:
+            _update(group, state, sigma)
+
+
+def _update(group: Group, state: State, sigma: float) -> None:
+    wanted = _wanted(group, state)
+    mine = state.points[group.slot][:, :, None]
+    energy = (wanted - mine).square_().sum(-1) / (4 * sigma**2)
+    theirs = state.potential.index_select(0, group.partner.flatten()).unflatten(0, group.partner.shape)
+    logits = torch.where(group.candidate[..., None], -energy - theirs, -torch.inf)
+    top = logits.amax(dim=2, keepdim=True).clamp(min=-1e30)
+    weight = (logits - top).exp_()
+    total = weight.sum(dim=2, keepdim=True).clamp(min=1e-30)
+    state.potential[group.slot.flatten()] = (top + total.log()).squeeze(2).flatten(0, 1)
+    state.potential[-1] = 0.0
+    target = ((weight / total)[..., None] * wanted).sum(dim=2)  # [G, C, S, 6]
+    source = group.points.unflatten(-1, (2, 3))
+    covariance = torch.einsum("gcspi,gcpj->gsij", target.unflatten(-1, (2, 3)), source)
+    _turn(group, state, fit_rotation(covariance))
+
+
+def nearest_partners(layout: Layout, state: State) -> tuple[Tensor, Tensor, Tensor]:
+    """The best candidate of every connection, one by one.
+
+    Returns:
+        row [N, S] of the pair tables (each framework's pairs follow one another), distance of the two midpoints [N, S]
+        in Å, and squared distance of both points [N, S] in Å^2.
+    """
+    starts = state.points.shape[1]
+    device = state.points.device
+    pair = torch.full((layout.num_slots + 1, starts), -1, dtype=torch.long, device=device)
+    middle = torch.full((layout.num_slots + 1, starts), torch.inf, dtype=state.points.dtype, device=device)
+    both = middle.clone()
+    for group in layout.groups:
+        gap = _wanted(group, state) - state.points[group.slot][:, :, None]
+        squared = torch.where(group.candidate[..., None], gap.square().sum(-1) / 2, torch.inf)
+        least, best = squared.min(dim=2)
+        chosen = gap.gather(2, best[:, :, None, :, None].expand(*best.shape[:2], 1, starts, 6)).squeeze(2)
+        slots = group.slot.flatten()
+        pair[slots] = group.pair.gather(2, best).flatten(0, 1)
+        middle[slots] = ((chosen[..., :3] + chosen[..., 3:]) / 2).norm(dim=-1).flatten(0, 1)
+        both[slots] = least.flatten(0, 1)
+    return pair[:-1], middle[:-1], both[:-1]

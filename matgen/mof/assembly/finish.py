@@ -1,0 +1,192 @@
+"""From orientations to a framework: exact matching, the best of the free turns, least squares, a check of contacts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from matgen.mof.assembly.contacts import shortest_contact, surroundings
+from matgen.mof.assembly.matching import match
+from matgen.mof.assembly.pairs import PairTable
+from matgen.mof.assembly.problem import CLOSED_AT, Assembly, AssemblyInput
+from matgen.mof.assembly.refine import RefineConfig, Refined, refine
+from matgen.mof.assembly.search import Solution
+from matgen.mof.assembly.settle import SettleConfig, settle, turns_of
+
+__all__ = ["FinishConfig", "finish"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishConfig:
+    """Settings of what follows the search.
+
+    Args:
+        refine: of rotations, centres and cell.
+        settle: among the turns that closing leaves free.
+        rematch: rounds of matching and refinement of what is open.
+        open_solutions: open starts that are refined.
+        min_contact: Å; closed frameworks with atoms of different blocks nearer than this are a clash.
+    """
+
+    refine: RefineConfig = field(default_factory=RefineConfig)
+    settle: SettleConfig = field(default_factory=SettleConfig)
+    rematch: int = 3
+    open_solutions: int = 4
+    min_contact: float = 0.8
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """A pairing of framework `at`, refined; energy: of its contacts."""
+
+    at: int
+    rows: np.ndarray
+    fit: Refined
+    energy: float = 0.0
+
+    @property
+    def num_open(self) -> int:
+        return int((self.fit.distance > CLOSED_AT).sum())
+
+
+def finish(
+    inputs: Sequence[AssemblyInput],
+    tables: Sequence[PairTable],
+    found: Sequence[Sequence[Solution]],
+    rngs: Sequence[np.random.Generator],
+    config: FinishConfig,
+) -> list[Assembly]:
+    """Make one assembly of the solutions of each framework.
+
+    Args:
+        inputs: blocks, centres and cells.
+        tables: candidate pairs of each.
+        found: solutions of the search, best first.
+        rngs: one for each framework.
+        config: settings.
+    """
+    fitted = _fit(tables, _distinct(tables, found, config), config)
+    settled = []
+    for at, given in enumerate(inputs):
+        mine = sorted((c for c in fitted if c.at == at), key=lambda c: (c.num_open, c.fit.rms))
+        closed = [c for c in mine if c.num_open == 0][: config.settle.solutions]
+        if closed:
+            settled += _settled(given, closed, rngs[at], config.settle)
+    again = _fit(tables, [(c.at, c.fit.rotations, c.fit) for c in settled], config)
+    again = [replace(new, energy=old.energy) for new, old in zip(again, settled, strict=True)]
+    made = []
+    for at, given in enumerate(inputs):
+        weight = config.settle.strain_weight * len(tables[at].block)
+        turned = [c for c in again if c.at == at and c.num_open == 0]
+        if turned:
+            best = min(turned, key=lambda c: c.energy + weight * c.fit.rms**2)
+            made.append(_assembly(given, tables[at], best, weight, config))
+            continue
+        rest = sorted((c for c in fitted if c.at == at), key=lambda c: (c.num_open, c.fit.rms))
+        made.append(_assembly(given, tables[at], rest[0], weight, config) if rest else _unmatched(given, found[at]))
+    return made
+
+
+def _distinct(
+    tables: Sequence[PairTable], found: Sequence[Sequence[Solution]], config: FinishConfig
+) -> list[tuple[int, np.ndarray, Refined | None]]:
+    """Closed solutions of different pairing, or the best open ones."""
+    chosen: list[tuple[int, np.ndarray, Refined | None]] = []
+    for at, solutions in enumerate(found):
+        closed = [s for s in solutions if s.num_open == 0]
+        seen: set[bytes] = set()
+        for solution in closed:
+            key = solution.rows.tobytes()
+            if key not in seen and len(seen) < config.settle.solutions:
+                seen.add(key)
+                chosen.append((at, solution.rotations, None))
+        if not closed:
+            chosen += [(at, s.rotations, None) for s in solutions[: config.open_solutions]]
+    return chosen
+
+
+def _fit(
+    tables: Sequence[PairTable], starts: Sequence[tuple[int, np.ndarray, Refined | None]], config: FinishConfig
+) -> list[_Candidate]:
+    """Match and refine, and match what stays open again; starts without a full matching are left out."""
+    results: dict[int, _Candidate] = {}
+    todo = {i: start for i, start in enumerate(starts)}
+    for _ in range(config.rematch):
+        rows = {}
+        for i, (at, rotations, fit) in todo.items():
+            shift, strain = (None, None) if fit is None else (fit.shift, fit.strain)
+            new, _ = match(tables[at], rotations, config.refine.direction, shift, strain)
+            if len(new) and not (i in results and np.array_equal(new, results[i].rows)):
+                rows[i] = new
+        order = list(rows)
+        fits = refine(
+            [tables[todo[i][0]] for i in order],
+            [rows[i] for i in order],
+            [todo[i][1] for i in order],
+            [todo[i][2] for i in order],
+            config.refine,
+        )
+        todo = {i: (todo[i][0], fit.rotations, fit) for i, fit in zip(order, fits, strict=True)}
+        for i, fit in zip(order, fits, strict=True):
+            candidate = _Candidate(todo[i][0], rows[i], fit)
+            if i not in results or candidate.num_open <= results[i].num_open:
+                results[i] = candidate
+        todo = {i: start for i, start in todo.items() if results[i].num_open}
+    return [results[i] for i in sorted(results)]
+
+
+def _settled(
+    given: AssemblyInput, closed: Sequence[_Candidate], rng: np.random.Generator, config: SettleConfig
+) -> list[_Candidate]:
+    turns = turns_of(given.blocks, config)
+    settled = []
+    for candidate in closed:
+        lattice, centres = _moved(given, candidate.fit)
+        around = surroundings(lattice, centres, given.blocks)
+        rotations, energy = settle(around, given.blocks, candidate.fit.rotations, turns, rng, config)
+        settled.append(replace(candidate, fit=replace(candidate.fit, rotations=rotations), energy=energy))
+    return settled
+
+
+def _moved(given: AssemblyInput, fit: Refined) -> tuple[np.ndarray, np.ndarray]:
+    """Lattice and centres (Å) after refinement."""
+    lattice = given.lattice @ (np.eye(3) + fit.strain)
+    return lattice, given.frac_coords @ lattice + fit.shift
+
+
+def _assembly(
+    given: AssemblyInput, table: PairTable, best: _Candidate, weight: float, config: FinishConfig
+) -> Assembly:
+    lattice, centres = _moved(given, best.fit)
+    frac = centres @ np.linalg.inv(lattice)
+    cell = np.floor(frac).astype(np.int64)
+    pairs = np.stack([table.metal[best.rows], table.linker[best.rows]], axis=1)
+    image = table.image[best.rows] + cell[table.block[pairs[:, 1]]] - cell[table.block[pairs[:, 0]]]
+    around = surroundings(lattice, centres, given.blocks)
+    atoms = [b.cart_coords @ r.T + o for b, r, o in zip(given.blocks, best.fit.rotations, centres, strict=True)]
+    shortest = shortest_contact(around, np.concatenate(atoms))
+    status, reason = "ok", ""
+    if best.num_open:
+        worst = float(best.fit.distance.max())
+        status, reason = "open", f"{best.num_open} of {len(pairs)} pairs are open, the worst by {worst:.2f} Å"
+    elif shortest < config.min_contact:
+        status, reason = "clash", f"atoms of different blocks are {shortest:.2f} Å apart"
+    return Assembly(
+        status,
+        reason,
+        lattice,
+        frac - cell,
+        given.blocks,
+        best.fit.rotations,
+        pairs,
+        image,
+        best.fit.distance,
+        shortest,
+        best.energy + weight * best.fit.rms**2,
+    )
+
+
+def _unmatched(given: AssemblyInput, solutions: Sequence[Solution]) -> Assembly:
+    rotations = solutions[0].rotations
+    reason = f"no pairing serves all connections; {solutions[0].num_open} are open"
+    return Assembly("open", reason, given.lattice, given.frac_coords, given.blocks, rotations)

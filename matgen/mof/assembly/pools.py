@@ -1,0 +1,100 @@
+"""Good orientations of each block by itself, given where its neighbours are but not how they are turned."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from matgen.geometry.rotations import fit_rotation
+from matgen.mof.assembly.layout import Group
+
+__all__ = ["orientation_pool"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Circles:
+    """Where a connection can meet a neighbour: circles about the line of the two centres.
+
+    axis: [G, C, M, 3], unit vector to the neighbour. along, radius: [G, C, M, 2] Å, of the circles of the two atoms.
+    penalty: [G, C, M], infinite for padding.
+    """
+
+    axis: Tensor
+    along: Tensor
+    radius: Tensor
+    penalty: Tensor
+
+
+def _circles(group: Group, points: Tensor) -> _Circles:
+    """Law of cosines; candidates of one connection that differ only in the partner's connection share a circle."""
+    mine = group.points.unflatten(-1, (2, 3)).norm(dim=-1)[:, :, None]
+    theirs = points[group.partner].unflatten(-1, (2, 3)).norm(dim=-1).flip(-1)
+    between = group.offset[..., :3]
+    distance = between.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+    along = (distance**2 + mine**2 - theirs**2) / (2 * distance)
+    along = torch.maximum(torch.minimum(along, mine), -mine)
+    radius = (mine**2 - along**2).clamp(min=0).sqrt()
+    penalty = torch.where(_first_of_circle(group, along, between), 0.0, torch.inf)
+    return _Circles(between / distance, along, radius, penalty)
+
+
+def _first_of_circle(group: Group, along: Tensor, between: Tensor) -> Tensor:
+    """Marks one candidate of each distinct circle."""
+    key = torch.cat([between, along], dim=-1)
+    same = ((key[:, :, :, None] - key[:, :, None]).abs() < 0.02).all(-1) & group.candidate[:, :, None, :]
+    earlier = torch.ones(key.shape[2], key.shape[2], dtype=torch.bool, device=key.device).tril(-1)
+    return group.candidate & ~(same & earlier).any(-1)
+
+
+def _compact(circles: _Circles) -> _Circles:
+    """Drop what is padding for every connection."""
+    kept = circles.penalty == 0
+    order = kept.to(torch.int8).argsort(dim=-1, descending=True, stable=True)[..., : max(int(kept.sum(-1).max()), 1)]
+
+    def take(value: Tensor) -> Tensor:
+        index = order if value.ndim == 3 else order[..., None].expand(*order.shape, value.shape[-1])
+        return value.gather(2, index)
+
+    return _Circles(take(circles.axis), take(circles.along), take(circles.radius), take(circles.penalty))
+
+
+def orientation_pool(group: Group, points: Tensor, rotations: Tensor, iterations: int = 12) -> tuple[Tensor, Tensor]:
+    """Turn every block until its connections lie on circles where they can meet a neighbour.
+
+    Args:
+        group: the blocks.
+        points: [N + 1, 6] Å, points of all connections of the batch in their blocks' frames.
+        rotations: [G, Q, 3, 3], where to begin.
+        iterations: each one assigns the nearest circle and fits the rotation.
+
+    Returns:
+        rotations [G, Q, 3, 3], and the root mean square distance from the circles [G, Q] in Å.
+    """
+    circles = _compact(_circles(group, points))
+    source = group.points.unflatten(-1, (2, 3))
+    weight = group.mask.to(source.dtype)[:, None, :, None, None]
+    outer_source = (weight * source[:, None]).flatten(2, 3)  # [G, 1, 2C, 3]
+    for step in range(iterations + 1):
+        turned = torch.einsum("gqij,gcpj->gqcpi", rotations, source)
+        target, squared = _nearest_on_circles(circles, turned)
+        if step < iterations:
+            rotations = fit_rotation(target.flatten(2, 3).mT @ outer_source.expand(-1, target.shape[1], -1, -1), 7)
+    squared = torch.where(group.mask[:, None], squared, 0.0)
+    return rotations, (squared.sum(-1) / (2 * group.mask.sum(-1, keepdim=True))).sqrt()
+
+
+def _nearest_on_circles(circles: _Circles, turned: Tensor) -> tuple[Tensor, Tensor]:
+    """Nearest points [G, Q, C, 2, 3] on the best circle of each connection, and the squared distance [G, Q, C]."""
+    along = torch.einsum("gqcpi,gcmi->gqcmp", turned, circles.axis)
+    squared_norm = (turned * turned).sum(-1)
+    across = (squared_norm[:, :, :, None] - along * along).clamp(min=0).sqrt()
+    gap = (along - circles.along[:, None]) ** 2 + (across - circles.radius[:, None]) ** 2
+    distance, best = (gap.sum(-1) + circles.penalty[:, None]).min(dim=-1)
+    g = torch.arange(turned.shape[0], device=turned.device)[:, None, None]
+    c = torch.arange(turned.shape[2], device=turned.device)[None, None]
+    axis = circles.axis[g, c, best][..., None, :]
+    to, radius = circles.along[g, c, best][..., None], circles.radius[g, c, best][..., None]
+    height = along.gather(3, best[..., None, None].expand(*best.shape, 1, 2)).squeeze(3)[..., None]
+    side = turned - height * axis
+    side = side / side.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+    return to * axis + radius * side, torch.where(distance.isfinite(), distance, 0.0)

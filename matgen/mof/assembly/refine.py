@@ -1,0 +1,230 @@
+"""Least squares of rotations, centres and cell on given pairs: blocks of another framework never fit exactly."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from matgen.geometry.rotations import axis_angle_matrix
+from matgen.mof.assembly.layout import padded_size
+from matgen.mof.assembly.pairs import PairTable
+from matgen.shapes import Float
+
+__all__ = ["RefineConfig", "Refined", "connection_residuals", "refine"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefineConfig:
+    """What may move, and how freely.
+
+    Args:
+        direction: weight of a bond's direction against the place of its midpoint.
+        centre_scale: Å, deviation of a centre that costs as much as a pair 0.1 Å apart.
+        strain_scale: deviation of a cell's strain that costs as much.
+        iterations: of Levenberg and Marquardt.
+    """
+
+    direction: float = 0.5
+    centre_scale: float = 2.0
+    strain_scale: float = 0.2
+    iterations: int = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Refined:
+    """rotations: float64 [K, 3, 3]; shift: float64 [K, 3] in Å, of the centres in the strained cell; strain: float64
+    [3, 3], symmetric, new lattice = lattice @ (1 + strain); distance: float64 [P] in Å, of the midpoints; rms: Å, of
+    both atoms of all cut bonds."""
+
+    rotations: np.ndarray
+    shift: np.ndarray
+    strain: np.ndarray
+    distance: np.ndarray
+    rms: float
+
+
+@dataclass(eq=False)
+class _Problem:
+    """Padded pairs of L problems: first, second [L, P] blocks; points a, b [L, P, 6]; offset [L, P, 3]; weight [L, P]."""
+
+    first: Tensor
+    second: Tensor
+    a: Tensor
+    b: Tensor
+    offset: Tensor
+    weight: Tensor
+    num_blocks: int
+
+
+_STRAIN = torch.tensor([[0, 0], [1, 1], [2, 2], [1, 2], [0, 2], [0, 1]])
+
+
+def refine(
+    tables: Sequence[PairTable],
+    rows: Sequence[np.ndarray],
+    rotations: Sequence[np.ndarray],
+    before: "Sequence[Refined | None]",
+    config: RefineConfig,
+) -> list[Refined]:
+    """Move rotations, centres and cell until given pairs meet, as little as needed.
+
+    Args:
+        tables: candidate pairs of each problem.
+        rows: the pairs that are made, rows of each table.
+        rotations: [K, 3, 3], where to begin.
+        before: earlier results, whose shifts and strain are taken up.
+        config: what may move.
+
+    Returns:
+        one result a problem.
+    """
+    results: list[Refined | None] = [None] * len(tables)
+    sizes = [(padded_size(len(r)), padded_size(len(t))) for r, t in zip(rows, rotations, strict=True)]
+    for size in sorted(set(sizes)):
+        mine = [at for at, s in enumerate(sizes) if s == size]
+        solved = _refine_batch(
+            [tables[at] for at in mine],
+            [rows[at] for at in mine],
+            [rotations[at] for at in mine],
+            [before[at] for at in mine],
+            size,
+            config,
+        )
+        for at, result in zip(mine, solved, strict=True):
+            results[at] = result
+    return [r for r in results if r is not None]
+
+
+def _problem(
+    tables: Sequence[PairTable], rows: Sequence[np.ndarray], size: tuple[int, int], direction: float
+) -> _Problem:
+    shape = (len(tables), size[0])
+    blocks = np.zeros((2, *shape), dtype=np.int64)
+    points, offset, weight = np.zeros((2, *shape, 6)), np.zeros((*shape, 3)), np.zeros(shape)
+    for at, (table, chosen) in enumerate(zip(tables, rows, strict=True)):
+        used = slice(len(chosen))
+        for side, ends, sign in ((0, table.metal[chosen], 1.0), (1, table.linker[chosen], -1.0)):
+            blocks[side, at, used] = table.block[ends]
+            arm, half = table.arm[ends], sign * direction * table.half[ends]
+            points[side, at, used] = np.hstack([arm + half, arm - half])
+        offset[at, used], weight[at, used] = table.offset[chosen], 1.0
+    as_tensor = torch.as_tensor
+    return _Problem(
+        as_tensor(blocks[0]),
+        as_tensor(blocks[1]),
+        as_tensor(points[0]),
+        as_tensor(points[1]),
+        as_tensor(offset),
+        as_tensor(weight),
+        size[1],
+    )
+
+
+def connection_residuals(
+    problem: _Problem, rotations: Float[Tensor, "L K 3 3"], shift: Float[Tensor, "L K 3"], strain: Float[Tensor, "L 6"]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Residuals [L, P, 2, 3] in Å, and the turned points [L, P, 2, 3] of either side that their gradient needs."""
+    batch = torch.arange(len(rotations))[:, None]
+    turned = []
+    for blocks, points in ((problem.first, problem.a), (problem.second, problem.b)):
+        turned.append(torch.einsum("lpij,lpxj->lpxi", rotations[batch, blocks], points.unflatten(-1, (2, 3))))
+    tensor = _strain_matrix(strain)
+    offset = problem.offset + problem.offset @ tensor + shift[batch, problem.second] - shift[batch, problem.first]
+    residual = (turned[0] - turned[1] - offset[:, :, None]) * problem.weight[..., None, None]
+    return residual, turned[0], turned[1]
+
+
+def _strain_matrix(strain: Tensor) -> Tensor:
+    matrix = torch.zeros(*strain.shape[:-1], 3, 3, dtype=strain.dtype)
+    matrix[..., _STRAIN[:, 0], _STRAIN[:, 1]] = strain
+    matrix[..., _STRAIN[:, 1], _STRAIN[:, 0]] = strain
+    return matrix
+
+
+def _jacobian(problem: _Problem, turned_a: Tensor, turned_b: Tensor) -> Tensor:
+    """[L, 6 P, 6 K + 6] of the residuals, by rotation vectors (applied after the rotation), shifts and strain."""
+    num, pairs = problem.first.shape
+    full = torch.zeros(num, pairs, 2, 3, 2, problem.num_blocks, 3, dtype=turned_a.dtype)
+    batch, pair = torch.arange(num)[:, None], torch.arange(pairs)[None]
+    weight = problem.weight[..., None, None, None]
+    identity = torch.eye(3, dtype=turned_a.dtype).expand(num, pairs, 2, 3, 3) * weight
+    for blocks, turned, sign in ((problem.first, turned_a, 1.0), (problem.second, turned_b, -1.0)):
+        full[batch, pair, :, :, 0, blocks] += -sign * _cross(turned) * weight
+        full[batch, pair, :, :, 1, blocks] += sign * identity
+    cell = torch.zeros(num, pairs, 2, 3, 6, dtype=turned_a.dtype)
+    offset = problem.offset * problem.weight[..., None]
+    for at, (i, j) in enumerate(_STRAIN.tolist()):
+        cell[:, :, :, j, at] -= offset[:, :, None, i]
+        if i != j:
+            cell[:, :, :, i, at] -= offset[:, :, None, j]
+    return torch.cat([full.flatten(4), cell], dim=-1).flatten(1, 3)
+
+
+def _cross(vector: Tensor) -> Tensor:
+    """Matrix of the cross product: _cross(v) @ w = v x w."""
+    x, y, z = vector.unbind(-1)
+    zero = torch.zeros_like(x)
+    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
+
+
+def _refine_batch(
+    tables: Sequence[PairTable],
+    rows: Sequence[np.ndarray],
+    rotations: Sequence[np.ndarray],
+    before: "Sequence[Refined | None]",
+    size: tuple[int, int],
+    config: RefineConfig,
+) -> list[Refined]:
+    problem = _problem(tables, rows, size, config.direction)
+    num, blocks = len(tables), size[1]
+    turn = torch.eye(3, dtype=torch.float64).repeat(num, blocks, 1, 1)
+    for at, given in enumerate(rotations):
+        turn[at, : len(given)] = torch.as_tensor(given)
+    moved = torch.zeros(num, 3 * blocks + 6, dtype=torch.float64)  # shifts, then strain
+    for at, earlier in enumerate(before):
+        if earlier is not None:
+            moved[at, : earlier.shift.size] = torch.as_tensor(earlier.shift.ravel())
+            moved[at, -6:] = torch.as_tensor(earlier.strain[tuple(_STRAIN.T.tolist())])
+    spring = torch.full((3 * blocks + 6,), (0.1 / config.centre_scale) ** 2, dtype=torch.float64)
+    spring[-6:] = (0.1 / config.strain_scale) ** 2
+    damping = torch.full((num,), 1e-4, dtype=torch.float64)
+
+    def split(vector: Tensor) -> tuple[Tensor, Tensor]:
+        return vector[:, :-6].unflatten(-1, (blocks, 3)), vector[:, -6:]
+
+    residual, a, b = connection_residuals(problem, turn, *split(moved))
+    cost = residual.square().sum((1, 2, 3)) + (spring * moved * moved).sum(-1)
+    for _ in range(config.iterations):
+        jacobian = _jacobian(problem, a, b)
+        normal = jacobian.mT @ jacobian
+        gradient = (jacobian.mT @ residual.flatten(1)[..., None]).squeeze(-1)
+        gradient[:, 3 * blocks :] += spring * moved
+        normal.diagonal(dim1=1, dim2=2)[:, 3 * blocks :] += spring
+        normal.diagonal(dim1=1, dim2=2)[:] += 1e-9 + damping[:, None] * (normal.diagonal(dim1=1, dim2=2) + 0.1)
+        step = -torch.linalg.solve(normal, gradient)
+        new_turn = axis_angle_matrix(step[:, : 3 * blocks].unflatten(-1, (blocks, 3))) @ turn
+        new_moved = moved + step[:, 3 * blocks :]
+        new_residual, new_a, new_b = connection_residuals(problem, new_turn, *split(new_moved))
+        new_cost = new_residual.square().sum((1, 2, 3)) + (spring * new_moved * new_moved).sum(-1)
+        better = new_cost < cost
+        damping = torch.where(better, damping * 0.2, damping * 10.0)
+        turn = torch.where(better[:, None, None, None], new_turn, turn)
+        moved = torch.where(better[:, None], new_moved, moved)
+        residual = torch.where(better[:, None, None, None], new_residual, residual)
+        a, b = torch.where(better[:, None, None, None], new_a, a), torch.where(better[:, None, None, None], new_b, b)
+        cost = torch.where(better, new_cost, cost)
+    return [_result(at, len(r), len(k), turn, moved, residual) for at, (r, k) in enumerate(zip(rows, rotations))]
+
+
+def _result(at: int, pairs: int, blocks: int, turn: Tensor, moved: Tensor, residual: Tensor) -> Refined:
+    shift = moved[at, :-6].unflatten(-1, (-1, 3))[:blocks].numpy()
+    mine = residual[at, :pairs]
+    return Refined(
+        rotations=turn[at, :blocks].numpy(),
+        shift=shift,
+        strain=_strain_matrix(moved[at, -6:]).numpy(),
+        distance=mine.mean(1).norm(dim=-1).numpy(),
+        rms=float(mine.square().sum((1, 2)).div(2).mean().sqrt()),
+    )

@@ -1,0 +1,100 @@
+"""Of the orientations that close a framework, find those with the best contacts."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from matgen.mof.assembly.contacts import Surroundings, contact_energy
+from matgen.mof.assembly.flips import free_turns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matgen.mof.building_block import BuildingBlock
+
+__all__ = ["SettleConfig", "settle", "turns_of"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettleConfig:
+    """How the turns that closing leaves free are searched.
+
+    Args:
+        solutions: closed solutions of different pairing that are looked at.
+        starts: of each; the first begins as closed, the others at random.
+        sweeps: over the blocks.
+        strain_weight: energy (one good contact is 1) of 1 Å^2 mean squared misfit per connection.
+        max_options: turns of one block at most.
+    """
+
+    solutions: int = 4
+    starts: int = 4
+    sweeps: int = 4
+    strain_weight: float = 100.0
+    max_options: int = 24
+
+
+def turns_of(blocks: "Sequence[BuildingBlock]", config: SettleConfig) -> list[np.ndarray]:
+    """Free turns [O, 3, 3] of every block."""
+    return [free_turns(block)[: config.max_options] for block in blocks]
+
+
+def settle(
+    around: Surroundings,
+    blocks: "Sequence[BuildingBlock]",
+    rotations: np.ndarray,
+    turns: "Sequence[np.ndarray]",
+    rng: np.random.Generator,
+    config: SettleConfig,
+) -> tuple[np.ndarray, float]:
+    """Choose among the free turns of all blocks, one block after the other, until none improves.
+
+    Args:
+        around: what does not turn.
+        blocks: of the framework.
+        rotations: [K, 3, 3], closed.
+        turns: free turns of each block, the identity first.
+        rng: for the order and the random starts.
+        config: how long.
+
+    Returns:
+        rotations [K, 3, 3], and the energy of all contacts.
+    """
+    free = [k for k, turn in enumerate(turns) if len(turn) > 1]
+    options = [np.einsum("ij,ojk,nk->oni", rotations[k], turns[k], block.cart_coords) for k, block in enumerate(blocks)]
+    best_choice, best = np.zeros(len(blocks), dtype=int), np.inf
+    for start in range(config.starts if free else 1):
+        choice = np.zeros(len(blocks), dtype=int)
+        if start:
+            choice[free] = [rng.integers(len(turns[k])) for k in free]
+        cart = np.concatenate([options[k][choice[k]] + around.centres[k] for k in range(len(blocks))])
+        for _ in range(config.sweeps):
+            if not _sweep(around, options, free, choice, cart, rng):
+                break
+        total = 0.5 * sum(
+            float(contact_energy(around, k, options[k][choice[k]][None], cart)[0]) for k in range(len(blocks))
+        )
+        if total < best - 1e-6:
+            best_choice, best = choice, total
+    chosen = np.stack([rotations[k] @ turns[k][best_choice[k]] for k in range(len(blocks))])
+    return chosen, best
+
+
+def _sweep(
+    around: Surroundings,
+    options: "Sequence[np.ndarray]",
+    free: "Sequence[int]",
+    choice: np.ndarray,
+    cart: np.ndarray,
+    rng: np.random.Generator,
+) -> bool:
+    """Turn each free block to its best; says whether any turned. `choice` and `cart` are changed in place."""
+    turned = False
+    for k in rng.permutation(free):
+        energy = contact_energy(around, k, options[k], cart)
+        best = int(energy.argmin())
+        if energy[best] < energy[choice[k]] - 1e-6:
+            choice[k], turned = best, True
+            cart[around.start[k] : around.start[k + 1]] = options[k][best] + around.centres[k]
+    return turned
