@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 
 from typing_extensions import TypeVar
 
@@ -11,6 +11,9 @@ from cluster.campaign import CampaignConfig
 from cluster.lineage import StageLineage, open_stage, run_id
 from matgen.config import Experiment
 from matgen.settings import to_dict
+
+if TYPE_CHECKING:
+    from matgen.mof_config import MofExperiment
 
 ExperimentT = TypeVar("ExperimentT", default=Experiment)
 
@@ -89,8 +92,13 @@ class Run(Generic[ExperimentT]):
 AnyRun = Run[Any]
 """A run of any experiment, for what does not look into it."""
 
+MofRun: TypeAlias = "Run[MofExperiment]"
+"""A run on frameworks."""
+
 DIRECTORIES = {
     "preprocess": "records",
+    "train_blocks": "block_encoder",
+    "embed": "embedded",
     "train": "checkpoint",
     "sample": "samples",
     "decode": "structures",

@@ -5,13 +5,14 @@ import difflib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from experiments import symmcd_custom, symmcd_demo, symmcd_mp20, symmcd_seed_comparison
+from experiments import mofdiff_qmof, symmcd_custom, symmcd_demo, symmcd_mp20, symmcd_seed_comparison
 from matgen.errors import ConfigError
 
 if TYPE_CHECKING:
     from matgen.config import Experiment
+    from matgen.mof_config import MofExperiment
 
-EXPERIMENTS: dict[str, Callable[[], "Experiment"]] = {
+EXPERIMENTS: dict[str, Callable[[], "Experiment | MofExperiment"]] = {
     function.__name__: function
     for function in (
         symmcd_demo.symmcd_demo,
@@ -22,11 +23,13 @@ EXPERIMENTS: dict[str, Callable[[], "Experiment"]] = {
         symmcd_custom.symmcd_carbon24,
         symmcd_custom.symmcd_custom,
         symmcd_seed_comparison.symmcd_seed_comparison,
+        mofdiff_qmof.mofdiff_qmof,
+        mofdiff_qmof.mofdiff_qmof_paper,
     )
 }
 
 
-def find_experiment(name: str) -> "Experiment":
+def find_experiment(name: str) -> "Experiment | MofExperiment":
     """Return an experiment by name.
 
     Raises:

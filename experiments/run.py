@@ -7,15 +7,17 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from matgen.errors import ConfigError, StageError
 
 if TYPE_CHECKING:
-    from cluster.run import Run
+    from cluster.run import AnyRun, Run
     from matgen.config import Experiment
 
 logger = logging.getLogger(__name__)
+
+ExperimentT = TypeVar("ExperimentT", "Experiment", "MofExperiment")
 
 STAGE_FUNCTIONS = {
     "preprocess": "cluster.preprocess:preprocess",
@@ -29,6 +31,18 @@ STAGE_FUNCTIONS = {
     "free": "experiments.seed_comparison:free_stage",
     "templates": "experiments.seed_comparison:templates_stage",
     "compare": "experiments.seed_comparison:compare_stage",
+}
+
+MOF_STAGE_FUNCTIONS = {
+    "preprocess": "cluster.mof_preprocess:mof_preprocess",
+    "train_blocks": "cluster.mof_train:train_blocks",
+    "embed": "cluster.mof_embed:embed",
+    "train": "cluster.mof_train:train_frameworks",
+    "sample": "cluster.mof_sample:mof_sample",
+    "decode": "cluster.mof_decode:mof_decode",
+    "relax": "cluster.mof_relax:mof_relax",
+    "evaluate": "cluster.mof_evaluate:mof_evaluate",
+    "report": "experiments.run:report_stage",
 }
 
 
@@ -47,7 +61,7 @@ def run_command(arguments: argparse.Namespace) -> dict[str, Any]:
     summary: dict[str, Any] = {"experiment": experiment.name, "out": str(run.out), "stages": {}}
     with _one_ray(run, len(stages)):
         for stage in stages:
-            summary["stages"][stage] = stage_function(stage)(run)
+            summary["stages"][stage] = stage_function(stage, run.experiment)(run)
             say(arguments, f"{stage}: {one_line(summary['stages'][stage])}")
     return summary
 
@@ -58,7 +72,14 @@ def _one_ray(run: "Run", num_stages: int) -> contextlib.AbstractContextManager[N
         return contextlib.nullcontext()
     from cluster.session import ray_session
 
-    return ray_session(max(run.num_workers, run.experiment.train.num_workers + 1))
+    experiment: Any = run.experiment
+    configs = [experiment.train, *([experiment.blocks.train] if is_mof(experiment) else [])]
+    return ray_session(max(run.num_workers, *(config.num_workers + 1 for config in configs)))
+
+
+def is_mof(experiment: object) -> bool:
+    """Whether an experiment is one on frameworks."""
+    return hasattr(experiment, "blocks")
 
 
 def chosen_stages(asked: Sequence[str], valid: Sequence[str]) -> list[str]:
@@ -73,7 +94,7 @@ def chosen_stages(asked: Sequence[str], valid: Sequence[str]) -> list[str]:
     return [stage for stage in valid if not asked or stage in asked]
 
 
-def configured(experiment: "Experiment", arguments: argparse.Namespace) -> "Experiment":
+def configured(experiment: ExperimentT, arguments: argparse.Namespace) -> ExperimentT:
     """Apply --small, --seed, --data and --set, in this order.
 
     Raises:
@@ -129,10 +150,11 @@ def make_run(experiment: "Experiment", arguments: argparse.Namespace) -> "Run":
 PATHS = ("init-from", "checkpoint")
 
 
-def stage_function(stage: str) -> Callable[["Run"], dict[str, Any]]:
+def stage_function(stage: str, experiment: object) -> Callable[["AnyRun"], dict[str, Any]]:
     """Import the function of a stage."""
-    module, name = STAGE_FUNCTIONS[stage].split(":")
-    function: Callable[[Run], dict[str, Any]] = getattr(importlib.import_module(module), name)
+    functions = MOF_STAGE_FUNCTIONS if is_mof(experiment) else STAGE_FUNCTIONS
+    module, name = functions[stage].split(":")
+    function: Callable[[AnyRun], dict[str, Any]] = getattr(importlib.import_module(module), name)
     return function
 
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 from matgen.errors import ConfigError
 from matgen.evaluation.population import EvaluationConfig
@@ -16,6 +17,7 @@ from matgen.training.state import TrainConfig
 
 __all__ = [
     "STAGES",
+    "ComposedExperiment",
     "DecodeStageConfig",
     "EvaluateStageConfig",
     "Experiment",
@@ -83,8 +85,37 @@ class EvaluateStageConfig:
     shard_deadline_s: float = 3600.0
 
 
+class ComposedExperiment:
+    """What all experiments can do: settings by dotted names, JSON in and out."""
+
+    def set(self, assignment: str) -> Self:
+        """Return a copy with one setting changed, as in `train.max_steps=2000`.
+
+        Raises:
+            ConfigError: an unknown key or a wrong type; the message lists what is valid.
+        """
+        return set_value(self, assignment)
+
+    def to_json(self) -> str:
+        """Return the settings as JSON."""
+        return json.dumps(to_dict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read settings from JSON; absent keys keep their defaults.
+
+        Raises:
+            ConfigError: no JSON, an unknown key or a wrong type.
+        """
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise ConfigError(f"not JSON: {error}") from error
+        return from_dict(cls, values)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Experiment:
+class Experiment(ComposedExperiment):
     """Everything that decides what a run computes; where it runs, and on how many workers, is no part of it."""
 
     name: str
@@ -98,31 +129,6 @@ class Experiment:
     relax: RelaxStageConfig = field(default_factory=RelaxStageConfig)
     evaluate: EvaluateStageConfig = field(default_factory=EvaluateStageConfig)
 
-    def set(self, assignment: str) -> "Experiment":
-        """Return a copy with one setting changed, as in `train.max_steps=2000`.
-
-        Raises:
-            ConfigError: an unknown key or a wrong type; the message lists what is valid.
-        """
-        return set_value(self, assignment)
-
     def with_seed(self, seed: int) -> "Experiment":
         """Return a copy whose every draw follows from another seed."""
         return replace(self, seed=seed, train=replace(self.train, seed=seed))
-
-    def to_json(self) -> str:
-        """Return the settings as JSON."""
-        return json.dumps(to_dict(self), indent=1)
-
-    @classmethod
-    def from_json(cls, text: str) -> "Experiment":
-        """Read settings from JSON; absent keys keep their defaults.
-
-        Raises:
-            ConfigError: no JSON, an unknown key or a wrong type.
-        """
-        try:
-            values = json.loads(text)
-        except ValueError as error:
-            raise ConfigError(f"not JSON: {error}") from error
-        return from_dict(cls, values)

@@ -6,14 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from matgen.data.mof_records import CoarseRecords
 from matgen.errors import CheckpointError
 from matgen.geometry.lattice import k_from_lattice, lattice_from_k
 from matgen.shapes import Float, Int
+
+_MIN_STD = 0.05
 
 
 def lattice_target(lattice: Float[Tensor, "B 3 3"], num_blocks: Int[Tensor, "B"]) -> Float[Tensor, "B 6"]:
@@ -113,3 +117,46 @@ class CoarseStatistics:
             missing, unknown = sorted(names - set(tensors)), sorted(set(tensors) - names)
             raise CheckpointError(f"{path}: tensors missing {missing}, unknown {unknown}")
         return cls(**tensors)
+
+
+def build_statistics(records: CoarseRecords, embeddings: np.ndarray, max_blocks: int | None = None) -> CoarseStatistics:
+    """Count the training frameworks.
+
+    Args:
+        records: the training set, at least one framework.
+        embeddings: float32[N, D] of the building blocks that it refers to.
+        max_blocks: largest K that samples may have; that of the records where not given.
+
+    Raises:
+        ValueError: there is no framework.
+    """
+    if len(records) == 0:
+        raise ValueError("statistics need at least one training framework")
+    counts = records.num_blocks
+    metals = np.add.reduceat(records.is_metal.astype(np.int64), records.offsets[:-1])
+    size = (int(counts.max()) if max_blocks is None else max_blocks) + 1
+    count_prob = np.zeros((size, size))
+    np.add.at(count_prob, (counts, metals), 1.0)
+    connection_prob = np.zeros((2, int(records.num_connections.max()) + 1))
+    np.add.at(connection_prob, (records.is_metal.astype(np.int64), records.num_connections), 1.0)
+    used = embeddings[records.block_index].astype(np.float64)
+    lattice = torch.from_numpy(np.array(records.lattice))
+    target = lattice_target(lattice, torch.from_numpy(counts)).numpy()
+    volumes = np.abs(np.linalg.det(records.lattice)) / counts
+    known = np.where(np.isfinite(records.properties), records.properties, np.nan).astype(np.float64)
+    some = np.isfinite(known).any(axis=0)
+    mean, std = np.zeros(known.shape[1]), np.ones(known.shape[1])
+    if some.any():
+        mean[some], std[some] = np.nanmean(known[:, some], axis=0), np.nanstd(known[:, some], axis=0)
+    arrays = {
+        "embedding_mean": used.mean(0),
+        "embedding_std": np.maximum(used.std(0), _MIN_STD),
+        "lattice_mean": target.mean(0),
+        "lattice_std": np.maximum(target.std(0), _MIN_STD),
+        "length_scale": np.cbrt(volumes).mean(),
+        "count_prob": count_prob / count_prob.sum(),
+        "connection_prob": connection_prob / np.maximum(connection_prob.sum(1, keepdims=True), 1.0),
+        "property_mean": mean,
+        "property_std": np.where(std > 0, std, 1.0),
+    }
+    return CoarseStatistics(**{name: torch.tensor(array, dtype=torch.float32) for name, array in arrays.items()})

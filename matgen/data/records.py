@@ -1,7 +1,6 @@
 """Training records: many crystals as flat ragged arrays, saved as one safetensors file that is mapped, not read."""
 
 import dataclasses
-import json
 import os
 import struct
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from safetensors.numpy import save as serialise
 
+from matgen.data.arrays import map_arrays
 from matgen.errors import MatgenError
 
 _ARRAYS: dict[str, tuple[str, str, tuple[int, ...]]] = {
@@ -24,7 +24,6 @@ _ARRAYS: dict[str, tuple[str, str, tuple[int, ...]]] = {
     "site_symmetry": ("I8", "<i1", (15,)),
     "multiplicity": ("I16", "<i2", ()),
 }
-_MAX_HEADER = 10_000_000
 
 
 class RecordsError(MatgenError):
@@ -185,7 +184,8 @@ class Records:
             RecordsError: if the file is missing, truncated or not a records file; the message begins with its path.
         """
         try:
-            arrays = _map_safetensors(Path(path))
+            types = {name: entry[:2] for name, entry in _ARRAYS.items()} | {"ids": ("U8", "u1")}
+            arrays = map_arrays(Path(path), types)
             text = arrays.pop("ids").tobytes().decode()
             ids = tuple(text.split("\n")) if text or len(arrays["space_group_number"]) else ()
             return cls(**arrays, ids=ids)
@@ -227,27 +227,6 @@ def _check_shapes(records: Records) -> None:
             raise RecordsError(f"{name} has shape {shape}, expected {(rows, *tail)}")
     if len(records.ids) != num_crystals:
         raise RecordsError(f"{len(records.ids)} ids for {num_crystals} crystals")
-
-
-def _map_safetensors(path: Path) -> dict[str, np.ndarray]:
-    # safetensors' own numpy reader copies every array; the format is simple enough to map: length, JSON header, bytes.
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        (header_size,) = struct.unpack("<Q", file.read(8))
-        if not 2 <= header_size <= min(size - 8, _MAX_HEADER):
-            raise ValueError(f"header of {header_size} bytes in a file of {size}")
-        header = json.loads(file.read(header_size))
-    start = 8 + header_size
-    types = {name: entry[:2] for name, entry in _ARRAYS.items()} | {"ids": ("U8", "u1")}
-    mapped = np.memmap(path, dtype=np.uint8, mode="r")
-    arrays = {}
-    for name, (stored, dtype) in types.items():
-        entry = header[name]
-        begin, end = entry["data_offsets"]
-        if entry["dtype"] != stored or not 0 <= begin <= end <= size - start:
-            raise ValueError(f"{name} has type {entry['dtype']} and bytes {begin}:{end} of {size - start}")
-        arrays[name] = mapped[start + begin : start + end].view(np.ndarray).view(dtype).reshape(entry["shape"])
-    return arrays
 
 
 def fields() -> tuple[str, ...]:

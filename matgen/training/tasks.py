@@ -41,7 +41,25 @@ def _symmcd() -> Task:
     return Task("symmcd", SymmCDConfig, SymmCD, Priors.load, CrystalSet.load)
 
 
-_TASKS = {"symmcd": _symmcd}
+def _block_encoder() -> Task:
+    from matgen.models.block_encoder import BlockEncoder, BlockEncoderConfig
+    from matgen.training.blocks import BlockSet
+
+    def build(config: BlockEncoderConfig, _constants: None) -> BlockEncoder:
+        return BlockEncoder(config)
+
+    return Task("block_encoder", BlockEncoderConfig, build, None, BlockSet.load)
+
+
+def _mofdiff() -> Task:
+    from matgen.data.mof_statistics import CoarseStatistics
+    from matgen.models.mofdiff import MOFDiff, MOFDiffConfig
+    from matgen.training.frameworks import FrameworkSet
+
+    return Task("mofdiff", MOFDiffConfig, MOFDiff, CoarseStatistics.load, FrameworkSet.load)
+
+
+_TASKS = {"symmcd": _symmcd, "block_encoder": _block_encoder, "mofdiff": _mofdiff}
 KINDS = tuple(_TASKS)
 
 

@@ -1,0 +1,107 @@
+"""MofExperiment: what `matgen.config.Experiment` is for crystals, for metal-organic frameworks."""
+
+from dataclasses import dataclass, field, replace
+
+from matgen.config import ComposedExperiment
+from matgen.models.block_encoder import BlockEncoderConfig
+from matgen.models.mofdiff import MOFDiffConfig
+from matgen.models.mofdiff_sampling import CoarseSamplerConfig
+from matgen.mof.assemble import AssembleConfig
+from matgen.mof.decompose import DecomposeConfig
+from matgen.sources.source import SourceConfig
+from matgen.training.state import TrainConfig
+
+MOF_STAGES = (
+    *("preprocess", "train_blocks", "embed", "train"),
+    *("sample", "decode", "relax", "evaluate", "report"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MofPreprocessConfig:
+    """Settings of the stage preprocess.
+
+    `source` is a path, or the name of a parquet file in the data folder. Frameworks of more than `max_blocks` blocks
+    have the status "too_large". `properties` names columns of the source that the diffusion learns. Splits are made as
+    for crystals.
+    """
+
+    source: str = "qmof"
+    limits: SourceConfig = field(default_factory=SourceConfig)
+    decompose: DecomposeConfig = field(default_factory=DecomposeConfig)
+    max_blocks: int = 64
+    properties: tuple[str, ...] = ()
+    resplit: bool = False
+    split_fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    split_seed: int = 0
+    shard_size: int = 128
+    limit: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlocksConfig:
+    """Model and training of the block encoder; `batch_size` is that of embedding the library."""
+
+    model: BlockEncoderConfig = field(default_factory=BlockEncoderConfig)
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(learning_rate=3e-4, batch_size=256))
+    batch_size: int = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class MofSampleConfig:
+    """Settings of the stage sample.
+
+    `target` asks for properties, one value for each of the experiment's, NaN for any; empty asks for none.
+    """
+
+    count: int = 1000
+    shard_size: int = 64
+    batch_size: int = 64
+    sampler: CoarseSamplerConfig = field(default_factory=CoarseSamplerConfig)
+    target: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MofLookupConfig:
+    """Which block of the library stands for a sampled embedding.
+
+    The nearest one among those with the sampled role; of `num_candidates` nearest ones, those whose number of
+    connections differs from the sampled one are `connection_penalty` further away for each connection. `balance` then
+    exchanges blocks, at the least added distance, until metal and linker connections are equally many.
+    """
+
+    num_candidates: int = 64
+    connection_penalty: float = 0.5
+    use_roles: bool = True
+    balance: bool = True
+    max_connections_off: int = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class MofDecodeConfig:
+    """Settings of the stage decode: block lookup, then self-assembly; `num_tries` choices of blocks are assembled."""
+
+    lookup: MofLookupConfig = field(default_factory=MofLookupConfig)
+    assemble: AssembleConfig = field(default_factory=AssembleConfig)
+    shard_deadline_s: float = 3600.0
+    row_deadline_s: float = 300.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MofExperiment(ComposedExperiment):
+    """Everything that decides what a run on frameworks computes."""
+
+    name: str
+    stages: tuple[str, ...] = MOF_STAGES
+    seed: int = 0
+    preprocess: MofPreprocessConfig = field(default_factory=MofPreprocessConfig)
+    blocks: BlocksConfig = field(default_factory=BlocksConfig)
+    model: MOFDiffConfig = field(default_factory=MOFDiffConfig)
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(learning_rate=3e-4, batch_size=128))
+    sample: MofSampleConfig = field(default_factory=MofSampleConfig)
+    decode: MofDecodeConfig = field(default_factory=MofDecodeConfig)
+
+    def with_seed(self, seed: int) -> "MofExperiment":
+        """Return a copy whose every draw follows from another seed."""
+        blocks = replace(self.blocks, train=replace(self.blocks.train, seed=seed))
+        return replace(self, seed=seed, blocks=blocks, train=replace(self.train, seed=seed))
