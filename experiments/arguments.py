@@ -161,6 +161,23 @@ def add_reconstruct(command: AddCommand) -> None:
     _add_overwrite(parser)
 
 
+def add_decompose(command: AddCommand) -> None:
+    """matgen decompose."""
+    parser = command(
+        "decompose",
+        "experiments.decompose:decompose_command",
+        "cut metal-organic frameworks into nodes, linkers and connection points",
+        "  matgen decompose my_mofs/ --out blocks\n  matgen decompose qmof.parquet --out blocks --workers 2\n",
+    )
+    parser.add_argument("path", metavar="PATH", help="CSV, parquet, extxyz, CIF, a folder or an archive of structures")
+    parser.add_argument("--out", type=Path, required=True, help="directory for the tables and the block library")
+    parser.add_argument("--keep-bound-solvent", action="store_true", help="leave solvent on the metals that hold it")
+    parser.add_argument("--max-conformers", type=count, help="of one identity in the library (default: all shapes)")
+    parser.add_argument("--limit", type=count, help="the first structures only")
+    _add_workers(parser)
+    _add_overwrite(parser)
+
+
 def add_evaluate(command: AddCommand) -> None:
     """matgen evaluate."""
     parser = command(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from experiments.arguments import (
+    add_decompose,
     add_evaluate,
     add_export,
     add_generate,
@@ -74,6 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_run(command)
     add_generate(command)
     add_reconstruct(command)
+    add_decompose(command)
     add_evaluate(command)
     add_export(command)
     report = command(

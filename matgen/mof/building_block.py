@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from matgen.mof.identity import Identity, identify
+from matgen.mof.identity import canonical_smiles, ecfp4, identity_name
 from matgen.mof.metals import IS_METAL
 
 __all__ = ["LINKER", "METAL_NODE", "NODE_BRIDGE", "ROLES", "BuildingBlock", "Role"]
@@ -78,20 +78,16 @@ class BuildingBlock:
         )
 
     @cached_property
-    def _identity(self) -> Identity:
-        return identify(self.atomic_numbers, self.bonds, self.connection_atoms, self.role)
-
-    @property
-    def identity(self) -> str:
-        """Name of the bond graph with its connection points: equal for all conformers, atom orders and cells."""
-        return self._identity.name
-
-    @property
     def smiles(self) -> str:
         """Canonical SMILES of the bond graph; * is a connection point, ~ a bond of a metal."""
-        return self._identity.smiles
+        return canonical_smiles(self.atomic_numbers, self.bonds, self.connection_atoms)
 
-    @property
+    @cached_property
+    def identity(self) -> str:
+        """Name of the bond graph with its connection points: equal for all conformers, atom orders and cells."""
+        return identity_name(self.role, self.smiles)
+
+    @cached_property
     def ecfp4(self) -> np.ndarray:
         """Packed bits of the circular fingerprint of radius 2, uint8 [512]."""
-        return self._identity.ecfp4
+        return ecfp4(self.atomic_numbers, self.bonds, self.connection_atoms)

@@ -6,7 +6,6 @@ non-metal is a count on its neighbour, and each connection point is a dummy atom
 """
 
 import hashlib
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -14,42 +13,45 @@ import numpy as np
 
 from matgen.mof.metals import IS_METAL
 
-__all__ = ["ECFP_BITS", "Identity", "identify"]
+__all__ = ["ECFP_BITS", "canonical_smiles", "ecfp4", "identity_name"]
 
 ECFP_BITS = 4096
 
 
-@dataclass(frozen=True, eq=False)
-class Identity:
-    """name: 32 hexadecimal digits. smiles: canonical. ecfp4: packed bits, uint8 [512]."""
-
-    name: str
-    smiles: str
-    ecfp4: np.ndarray
-
-
-def identify(atomic_numbers: np.ndarray, bonds: np.ndarray, connection_atoms: np.ndarray, role: str) -> Identity:
-    """Identity of a building block.
+def canonical_smiles(atomic_numbers: np.ndarray, bonds: np.ndarray, connection_atoms: np.ndarray) -> str:
+    """Canonical SMILES of a block's bond graph, independent of the order of atoms and connections.
 
     Args:
         atomic_numbers: int [n].
         bonds: int [b, 2].
         connection_atoms: int [c].
-        role: of the block, part of its identity.
 
-    Returns:
-        the identity, independent of the order of atoms and connections.
-
-    Source: Rogers and Hahn, J. Chem. Inf. Model. 50 (2010) 742 (ECFP4); Schneider et al., J. Chem. Inf. Model. 55
-        (2015) 2111 (canonical order).
+    Source: Schneider et al., J. Chem. Inf. Model. 55 (2015) 2111 (canonical order).
     """
     from rdkit import Chem
 
     molecule = _molecule(atomic_numbers, bonds, connection_atoms)
-    smiles: str = Chem.MolToSmiles(molecule, isomericSmiles=False)
-    name = hashlib.blake2b(f"{role} {smiles}".encode(), digest_size=16).hexdigest()
-    bits = _fingerprints().GetFingerprintAsNumPy(molecule)
-    return Identity(name, smiles, np.packbits(bits.astype(bool)))
+    # Without explicit counts a carbon of three neighbours and no hydrogen is written like one with a hydrogen.
+    return str(Chem.MolToSmiles(molecule, isomericSmiles=False, allHsExplicit=True))
+
+
+def identity_name(role: str, smiles: str) -> str:
+    """32 hexadecimal digits that stand for a role and a bond graph."""
+    return hashlib.blake2b(f"{role} {smiles}".encode(), digest_size=16).hexdigest()
+
+
+def ecfp4(atomic_numbers: np.ndarray, bonds: np.ndarray, connection_atoms: np.ndarray) -> np.ndarray:
+    """Circular fingerprint of radius 2 of the same graph, packed bits uint8 [512].
+
+    Args:
+        atomic_numbers: int [n].
+        bonds: int [b, 2].
+        connection_atoms: int [c].
+
+    Source: Rogers and Hahn, J. Chem. Inf. Model. 50 (2010) 742.
+    """
+    molecule = _molecule(atomic_numbers, bonds, connection_atoms)
+    return np.packbits(_fingerprints().GetFingerprintAsNumPy(molecule).astype(bool))
 
 
 @cache

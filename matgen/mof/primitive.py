@@ -3,9 +3,10 @@
 from math import gcd
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from matgen.crystal.structure import Structure, reduce_cell
-from matgen.geometry.coordinates import nearest_image, wrap
+from matgen.geometry.coordinates import wrap
 
 __all__ = ["reduced_primitive_cell"]
 
@@ -20,17 +21,19 @@ def reduced_primitive_cell(structure: Structure, tolerance: float = 0.1) -> Stru
     Returns:
         one atom of each set that the translations make, coordinates in [0, 1).
     """
+    structure = _reduced(structure)
     translations = _translations(structure, tolerance)
-    basis = np.eye(3)
-    coords, numbers = structure.frac_coords, structure.atomic_numbers
-    if len(translations) > 1:
-        basis = _basis(translations)
-        coords = structure.frac_coords @ np.linalg.inv(basis)
-        keep = _first_of_each(coords, numbers, basis @ structure.lattice, tolerance, len(translations))
-        coords, numbers = coords[keep], numbers[keep]
-    lattice = basis @ structure.lattice
-    reduced, transform = reduce_cell(lattice)
-    return Structure(reduced, wrap(coords @ transform), numbers)
+    if len(translations) == 1:
+        return structure
+    basis = _basis(translations)
+    coords, numbers = structure.frac_coords @ np.linalg.inv(basis), structure.atomic_numbers
+    keep = _first_of_each(coords, numbers, basis @ structure.lattice, len(translations))
+    return _reduced(Structure(basis @ structure.lattice, coords[keep], numbers[keep]))
+
+
+def _reduced(structure: Structure) -> Structure:
+    lattice, transform = reduce_cell(structure.lattice)
+    return Structure(lattice, wrap(structure.frac_coords @ transform), structure.atomic_numbers)
 
 
 def _translations(structure: Structure, tolerance: float) -> np.ndarray:
@@ -41,40 +44,38 @@ def _translations(structure: Structure, tolerance: float) -> np.ndarray:
     if gcd(*counts.tolist()) == 1:
         return zero
     rarest = coords[numbers == kinds[counts.argmin()]]
+    tree = cKDTree(coords, boxsize=1.0)
+    probes = np.random.default_rng(0).permutation(len(numbers))  # a wrong translation fails at its first few atoms
     found = [zero[0]]
     for shift in rarest[1:] - rarest[0]:
-        snapped = _snapped(shift, len(rarest))
-        if snapped is not None and _maps_onto_itself(structure, snapped, tolerance):
+        snapped = _snapped(shift, gcd(*counts.tolist()))
+        if snapped is not None and all(
+            _maps(structure, tree, snapped, atoms, tolerance) for atoms in (probes[:8], probes[8:])
+        ):
             found.append(snapped - np.floor(snapped))
-    # A set that is no group holds a near-translation: then only exact multiples of one another can be kept.
-    unique = np.unique(np.rint(np.array(found) * 1e6) / 1e6, axis=0)
-    return np.array(found) if _is_group(unique) else zero
+    # Near-translations need not form a group; then none of them is one.
+    translations = np.unique(np.rint(np.array(found) * 1e9) / 1e9, axis=0)
+    return translations if _is_group(translations) else zero
+
+
+def _maps(structure: Structure, tree: cKDTree, shift: np.ndarray, atoms: np.ndarray, tolerance: float) -> bool:
+    """Whether each of the atoms finds one of its kind at its shifted place."""
+    coords, numbers = structure.frac_coords, structure.atomic_numbers
+    places = wrap(coords[atoms] + shift)
+    _, near = tree.query(places)
+    apart = places - coords[near]
+    squared = (((apart - np.rint(apart)) @ structure.lattice) ** 2).sum(axis=1)
+    return bool((squared <= tolerance**2).all() and (numbers[near] == numbers[atoms]).all())
 
 
 def _snapped(shift: np.ndarray, order: int) -> np.ndarray | None:
-    """The nearest translation of a finite order that divides the atoms of the rarest kind."""
+    """The nearest translation of a finite order that divides the number of atoms of every kind."""
     for divisor in range(2, order + 1):
         if order % divisor == 0:
             near = np.rint(shift * divisor) / divisor
             if np.abs(near - shift).max() < 0.02:
                 return near
     return None
-
-
-def _maps_onto_itself(structure: Structure, shift: np.ndarray, tolerance: float) -> bool:
-    """Whether every atom finds one of its kind at its shifted place."""
-    reduced, transform = reduce_cell(structure.lattice)
-    metric = (reduced @ reduced.T)[None]
-    for number in np.unique(structure.atomic_numbers):
-        coords = structure.frac_coords[structure.atomic_numbers == number]
-        difference = (coords[:, None] + shift - coords[None]) @ transform
-        rough = difference - np.rint(difference)
-        close = np.einsum("ijk,kl,ijl->ij", rough, reduced @ reduced.T, rough).argmin(axis=1)
-        nearest = difference[np.arange(len(coords)), close]
-        _, squared = nearest_image(nearest, np.broadcast_to(metric, (len(coords), 3, 3)))
-        if squared.max() > tolerance**2 or len(np.unique(close)) < len(coords):
-            return False
-    return True
 
 
 def _is_group(translations: np.ndarray) -> bool:
@@ -103,9 +104,7 @@ def _basis(translations: np.ndarray) -> np.ndarray:
     return basis / denominator
 
 
-def _first_of_each(
-    coords: np.ndarray, numbers: np.ndarray, lattice: np.ndarray, tolerance: float, order: int
-) -> np.ndarray:
+def _first_of_each(coords: np.ndarray, numbers: np.ndarray, lattice: np.ndarray, order: int) -> np.ndarray:
     """First atom of each set of copies modulo the new lattice."""
     metric = lattice @ lattice.T
     taken = np.zeros(len(numbers), dtype=bool)

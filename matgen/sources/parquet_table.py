@@ -208,7 +208,8 @@ def _is_list(kind: pa.DataType) -> bool:
 
 def _is_scalar(kind: pa.DataType) -> bool:
     types = pa.types
-    return types.is_integer(kind) or types.is_floating(kind) or types.is_string(kind) or types.is_boolean(kind)
+    is_text = types.is_string(kind) or types.is_large_string(kind)
+    return is_text or types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
 
 
 def _one_line(error: BaseException) -> str:
