@@ -15,7 +15,7 @@ from matgen.nn.features import NUM_ROTATIONS, FeatureConfig, PointFeatures, poin
 from matgen.nn.inputs import NoisyCrystals, Prediction
 from matgen.nn.layout import PairLayout, with_padding, without_padding
 from matgen.nn.mlp import GroupEncoder
-from matgen.nn.readout import AxisReadout, OperationReadout
+from matgen.nn.readout import AxisReadout, OperationReadout, RepeatReadout
 
 __all__ = [
     "NUM_AXES",
@@ -38,7 +38,8 @@ class CSPNetConfig:
 
     `form` chooses between the factorised edge layer and the plain formula, which give the same numbers.
     `orbit_distances` adds what symmetry copies look like to pairs and points, `operation_readout` the coordinate head
-    that points to special positions, `time_modulation` a scale and shift of every layer norm by time and group.
+    that points to special positions, `repeat_readout` the species head that points to elements already known (with an
+    absorbing prior only), `time_modulation` a scale and shift of every layer norm by time and group.
     `remove_padding` works on blocks of equal size instead of the padded batch; compiled networks keep the padding.
     """
 
@@ -54,6 +55,7 @@ class CSPNetConfig:
     time_modulation: bool = True
     orbit_distances: OrbitDistanceConfig | None = field(default_factory=OrbitDistanceConfig)
     operation_readout: bool = True
+    repeat_readout: bool = True
     form: Literal["fast", "plain"] = "fast"
     remove_padding: bool = True
 
@@ -71,6 +73,7 @@ def paper_network() -> CSPNetConfig:
         time_modulation=False,
         orbit_distances=None,
         operation_readout=False,
+        repeat_readout=False,
     )
 
 
@@ -157,6 +160,8 @@ class CSPNet(nn.Module):
         self.coord_head = nn.Linear(dim, 3, bias=False)
         self.lattice_head = nn.Linear(dim, NUM_LATTICE, bias=False)
         self.species_head = nn.Linear(dim, num_species)
+        self.num_species = num_species
+        self.repeat_head = RepeatReadout(dim) if config.repeat_readout and absorbing_species else None
         self.site_symmetry_head = AxisReadout(dim, NUM_AXES, NUM_CLASSES)
         self.operation_head = OperationReadout(dim, NUM_ROTATIONS) if config.operation_readout else None
 
@@ -206,6 +211,15 @@ class CSPNet(nn.Module):
         return Prediction(
             lattice_eps=self.lattice_head(pooled).float(),
             coord_score=layout.scatter(score, shape),
-            species_logits=self.species_head(padded).float(),
+            species_logits=self._species_logits(padded, noisy),
             site_symmetry_logits=self.site_symmetry_head(padded).float(),
         )
+
+    def _species_logits(self, padded: Float[Tensor, "B M D"], noisy: NoisyCrystals) -> Float[Tensor, "B M S"]:
+        logits = self.species_head(padded).float()
+        if self.repeat_head is None:
+            return logits
+        # the mask is the class behind the last element; padded orbits know nothing
+        classes = noisy.species_index.long().masked_fill(~noisy.mask, self.num_species)
+        known = functional.one_hot(classes, self.num_species + 1)[..., : self.num_species].float()
+        return logits + self.repeat_head(padded, known)

@@ -1,4 +1,4 @@
-"""Heads: site symmetry axis by axis, joint scores of whole codes, and coordinates by attention over operations."""
+"""Heads: site symmetry, scores of whole codes, coordinates by attention over operations, repeated species."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -44,6 +44,38 @@ def code_logits(
     one_hot = nn.functional.one_hot(codes.long(), axis_logits.shape[-1]).to(axis_logits.dtype)
     scores = torch.bmm(axis_logits.flatten(-2), one_hot.flatten(-2).transpose(1, 2))
     return scores.masked_fill(~valid[:, None], -torch.inf)
+
+
+class RepeatReadout(nn.Module):
+    """Logits of the elements that are already known in the crystal, to be added to those of the species head.
+
+    Whether an orbit repeats an element, and of which orbit, is hard to say in 94 independent logits; without this head
+    samples have too many elements. Both parts begin at zero: the network begins as if they were not there.
+
+    Args:
+        dim: length of the node features.
+        rank: length of the vectors whose products say which orbit is repeated.
+    """
+
+    def __init__(self, dim: int, rank: int = 32) -> None:
+        super().__init__()
+        self.rank = rank
+        self.repeat = nn.Linear(dim, 1)
+        self.query = nn.Linear(dim, rank, bias=False)
+        self.key = nn.Linear(dim, rank, bias=False)
+        for weight in (self.repeat.weight, self.repeat.bias, self.query.weight):
+            nn.init.zeros_(weight)
+
+    def forward(self, features: Float[Tensor, "B M D"], known: Float[Tensor, "B M S"]) -> Float[Tensor, "B M S"]:
+        """One number for any element that is there, and the mean match with the orbits that hold it.
+
+        Args:
+            features: of the nodes.
+            known: one-hot species of the orbits whose element is known; zero elsewhere.
+        """
+        count = known.sum(1, keepdim=True)
+        match = torch.bmm(self.query(features), self.key(features).transpose(1, 2)).float() / self.rank**0.5
+        return self.repeat(features).float() * (count > 0) + torch.bmm(match, known) / count.clamp(min=1)
 
 
 class OperationReadout(nn.Module):

@@ -19,7 +19,7 @@ def network(config: CSPNetConfig, seed: int = 0) -> CSPNet:
     torch.manual_seed(seed)
     net = CSPNet(config, GROUP_DIM, num_species=94, absorbing_species=True, absorbing_site_symmetry=True)
     for name, parameter in net.named_parameters():  # modulations start at zero and would hide what they do
-        if "modulation" in name or "gain" in name:
+        if "modulation" in name or "gain" in name or "repeat_head" in name:
             torch.nn.init.normal_(parameter, std=0.1)
     return net
 
@@ -41,6 +41,22 @@ def test_fast_form_equals_the_plain_formula(config, noisy):
     crystals = noisy(3, [5, 3, 4])
     for ours, reference in zip(outputs(fast(crystals)), outputs(plain(crystals)), strict=True):
         assert torch.allclose(ours, reference, atol=1e-5)
+
+
+def test_repeated_elements_are_favoured_by_their_own_number_only(noisy):
+    """The head adds to elements that an orbit of the same crystal is known to have, and to nothing else."""
+    config = replace(tiny_network(), num_layers=1)
+    net = network(config)
+    crystals = noisy(2, [4, 2])
+    species = torch.tensor([[7, 94, 30, 7], [94, 94, 50, 50]])  # 94: not known; the last two are padding
+    crystals = replace(crystals, species_index=species)
+    with_head = net(crystals).species_logits
+    head, net.repeat_head = net.repeat_head, None
+    added = with_head - net(crystals).species_logits
+    net.repeat_head = head
+    changed = added.abs().amax(1) > 1e-7
+    assert changed[0].nonzero().flatten().tolist() == [7, 30]
+    assert not changed[1].any()
 
 
 def test_plain_edge_layer_is_the_written_formula(noisy):
