@@ -59,7 +59,7 @@ def axis_angle_matrix(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batc
     return quaternion_matrix(quaternion / quaternion.norm(dim=-1, keepdim=True))
 
 
-def fit_rotation(covariance: Float[Tensor, "*batch 3 3"], squarings: int = 9) -> Float[Tensor, "*batch 3 3"]:
+def fit_rotation(covariance: Float[Tensor, "*batch 3 3"], squarings: int = 12) -> Float[Tensor, "*batch 3 3"]:
     """Rotation R that maximises tr(R^T C), so that R v is nearest to t in least squares for C = sum of w t v^T.
 
     The largest eigenvector of Horn's matrix is found by repeated squaring (2^squarings power steps): only matrix
@@ -68,7 +68,7 @@ def fit_rotation(covariance: Float[Tensor, "*batch 3 3"], squarings: int = 9) ->
 
     Args:
         covariance: sums of weight times target (rows) times source (columns).
-        squarings: 9 separate eigenvalues 1 % apart.
+        squarings: 12 separate eigenvalues 0.2 % apart, as of long thin molecules.
 
     Source: Horn, J. Opt. Soc. Am. A 4 (1987) 629, section 4.
     """

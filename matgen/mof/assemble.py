@@ -16,7 +16,7 @@ from matgen.mof.assembly.finish import FinishConfig, finish
 from matgen.mof.assembly.layout import shape_key
 from matgen.mof.assembly.pairs import PairTable, candidate_pairs
 from matgen.mof.assembly.problem import Assembly, AssemblyInput, reorient
-from matgen.mof.assembly.search import SearchConfig, search
+from matgen.mof.assembly.search import SearchConfig, num_starts, search
 
 __all__ = ["AssembleConfig", "Assembly", "AssemblyInput", "assemble", "feasibility", "reorient"]
 
@@ -71,7 +71,7 @@ def assemble(
             if stage == 1 and at not in results and (reason := reasons[at]):
                 results[at] = _unassembled(inputs[at], reason)
         sound = [at for at in waiting if not reasons[at]]
-        for batch in _batches(sound, tables, config.batch_pairs):
+        for batch in _batches(sound, tables, settings, config.batch_pairs):
             rngs = [np.random.default_rng([seeds[at], stage]) for at in batch]
             found = search([tables[at] for at in batch], rngs, settings, torch.device(config.device))
             made = finish([inputs[at] for at in batch], [tables[at] for at in batch], found, rngs, config.finish)
@@ -81,9 +81,11 @@ def assemble(
     return [results[at] for at in range(len(inputs))]
 
 
-def _batches(chosen: Sequence[int], tables: Mapping[int, PairTable], limit: int) -> Iterator[list[int]]:
+def _batches(
+    chosen: Sequence[int], tables: Mapping[int, PairTable], settings: SearchConfig, limit: int
+) -> Iterator[list[int]]:
     """Frameworks of one padded shape together, as many as `limit` pairs allow."""
-    keys = {at: shape_key(tables[at]) for at in chosen}
+    keys = {at: (*shape_key(tables[at]), num_starts(tables[at], settings)) for at in chosen}
     for key in sorted(set(keys.values())):
         batch: list[int] = []
         size = 0

@@ -13,9 +13,11 @@ from matgen.mof.metals import IS_METAL
 if TYPE_CHECKING:
     from matgen.mof.building_block import BuildingBlock
 
-__all__ = ["CONTACT_RADII", "Surroundings", "contact_energy", "shortest_contact", "surroundings"]
+__all__ = ["CONTACT_RADII", "Surroundings", "contact_energy", "shortest_contact", "surroundings", "total_energy"]
 
-_H, _DONORS, _ACCEPTORS = 1, (7, 8), (7, 8, 9, 17)
+_H, _DONORS = 1, (7, 8)
+_ACCEPTS = np.zeros(119, dtype=bool)
+_ACCEPTS[[7, 8, 9, 17]] = True
 _CUTOFF = 4.5  # Å
 _HYDROGEN_BOND = 2.0  # Å, at its best; it weighs as much as four other contacts
 _SOFT = 0.55  # of the sum of radii: nearer contacts cost no more
@@ -38,8 +40,8 @@ CONTACT_RADII = _radii()
 class Surroundings:
     """What does not change while blocks turn about their centres.
 
-    lattice: [3, 3]; centres: [K, 3] Å; numbers, block, kind, donor: of all atoms [n]; kind is 0 for an atom at a
-    connection, 1 for its neighbours, 2 for others; donor marks hydrogen on N or O. near: for each block, (blocks,
+    lattice: [3, 3]; centres: [K, 3] Å; numbers, block, kind, donor, acceptor: of all atoms [n]; kind is 0 for an atom at a
+    connection, 1 for its neighbours, 2 for others; donor marks hydrogen on N or O, acceptor N, O, F and Cl. near: for each block, (blocks,
     translations [., 3] in Å) whose atoms may touch it. radius: [K] Å, of the farthest atom from its centre.
     """
 
@@ -49,6 +51,7 @@ class Surroundings:
     block: np.ndarray
     kind: np.ndarray
     donor: np.ndarray
+    acceptor: np.ndarray
     start: np.ndarray
     radius: np.ndarray
     near: list[tuple[np.ndarray, np.ndarray]]
@@ -68,13 +71,15 @@ def surroundings(lattice: np.ndarray, centres: np.ndarray, blocks: "Sequence[Bui
         near.append((j, images[t] + home[j] - home[k]))
     kinds, donors = zip(*(_kinds(block) for block in blocks), strict=True)
     sizes = [block.num_atoms for block in blocks]
+    numbers = np.concatenate([b.atomic_numbers for b in blocks])
     return Surroundings(
         lattice,
         centres,
-        np.concatenate([b.atomic_numbers for b in blocks]),
+        numbers,
         np.repeat(np.arange(len(blocks)), sizes),
         np.concatenate(kinds),
         np.concatenate(donors),
+        _ACCEPTS[numbers],
         np.cumsum([0, *sizes]),
         radius,
         near,
@@ -94,13 +99,16 @@ def _kinds(block: "BuildingBlock") -> tuple[np.ndarray, np.ndarray]:
 
 def _environment(around: Surroundings, k: int, cart: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Atoms [m] of other blocks and images near block k, and where they are [m, 3], from its centre."""
-    blocks, shifts = around.near[k]
-    sizes = around.start[blocks + 1] - around.start[blocks]
-    within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    atom = np.repeat(around.start[blocks], sizes) + within
-    place = cart[atom] + np.repeat(shifts, sizes, axis=0) - around.centres[k]
+    atom, shift = _atoms_of(around, *around.near[k])
+    place = cart[atom] + shift - around.centres[k]
     close = (place * place).sum(1) < (around.radius[k] + _CUTOFF) ** 2
     return atom[close], place[close]
+
+
+def _atoms_of(around: Surroundings, blocks: np.ndarray, shifts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    sizes = around.start[blocks + 1] - around.start[blocks]
+    within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.repeat(around.start[blocks], sizes) + within, np.repeat(shifts, sizes, axis=0)
 
 
 def _squared_distances(mine: np.ndarray, place: np.ndarray) -> np.ndarray:
@@ -125,17 +133,39 @@ def contact_energy(around: Surroundings, k: int, options: np.ndarray, cart: np.n
     if len(atom) == 0:
         return np.zeros(len(options))
     own = slice(around.start[k], around.start[k + 1])
-    numbers, others = around.numbers[own], around.numbers[atom]
-    best = CONTACT_RADII[numbers][:, None] + CONTACT_RADII[others]
-    bridge = around.donor[own][:, None] & np.isin(others, _ACCEPTORS)
-    bridge |= np.isin(numbers, _ACCEPTORS)[:, None] & around.donor[atom]
-    depth = np.where(bridge, 4.0, 1.0)
-    best = np.where(bridge, _HYDROGEN_BOND, best)
-    depth[around.kind[own][:, None] + around.kind[atom] < 2] = 0.0
-    squared = np.maximum(_squared_distances(options, place), (_SOFT * best) ** 2)
-    sixth = (best * best / squared) ** 3
-    energy = np.where(squared < _CUTOFF**2, depth * (sixth * sixth - 2.0 * sixth), 0.0)
-    return np.asarray(energy.sum((1, 2)))
+    squared = _squared_distances(options.astype(np.float32), place.astype(np.float32))
+    return _energy(around, k, atom, squared)
+
+
+def total_energy(around: Surroundings, carts: np.ndarray) -> np.ndarray:
+    """Energy [S] of all contacts in S states of the framework, atoms at carts [S, N, 3] Å."""
+    total = np.zeros(len(carts))
+    for k, (blocks, shifts) in enumerate(around.near):
+        atom, shift = _atoms_of(around, blocks, shifts)
+        if len(atom) == 0:
+            continue
+        own = (carts[:, around.start[k] : around.start[k + 1]] - around.centres[k]).astype(np.float32)
+        place = (carts[:, atom] + (shift - around.centres[k])).astype(np.float32)
+        close = ((place * place).sum(-1) < (around.radius[k] + _CUTOFF) ** 2).any(0)
+        atom, place = atom[close], place[:, close]
+        squared = (own * own).sum(-1)[..., None] + (place * place).sum(-1)[:, None] - 2.0 * own @ place.mT
+        total += 0.5 * _energy(around, k, atom, squared)
+    return total
+
+
+def _energy(around: Surroundings, k: int, atom: np.ndarray, squared: np.ndarray) -> np.ndarray:
+    """Energy of block k for squared distances [O, n, m] of its atoms from others."""
+    which, i, j = np.nonzero(squared < _CUTOFF**2)
+    mine, theirs = around.start[k] + i, atom[j]
+    apart = around.kind[mine] + around.kind[theirs] >= 2
+    which, i, j, mine, theirs = which[apart], i[apart], j[apart], mine[apart], theirs[apart]
+    best = (CONTACT_RADII[around.numbers[mine]] + CONTACT_RADII[around.numbers[theirs]]) ** 2
+    bridge = (around.donor[mine] & around.acceptor[theirs]) | (around.acceptor[mine] & around.donor[theirs])
+    best[bridge] = _HYDROGEN_BOND**2
+    sixth = (best / np.maximum(squared[which, i, j], _SOFT**2 * best)) ** 3
+    energy = sixth * (sixth - 2.0)
+    energy[bridge] *= 4.0
+    return np.bincount(which, energy, minlength=len(squared))
 
 
 def shortest_contact(around: Surroundings, cart: np.ndarray) -> float:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from matgen.mof.assembly.contacts import shortest_contact, surroundings
+from matgen.mof.assembly.chains import straight_chains
+from matgen.mof.assembly.contacts import shortest_contact, surroundings, total_energy
 from matgen.mof.assembly.matching import match
 from matgen.mof.assembly.pairs import PairTable
 from matgen.mof.assembly.problem import CLOSED_AT, Assembly, AssemblyInput
@@ -25,6 +26,7 @@ class FinishConfig:
         settle: among the turns that closing leaves free.
         rematch: rounds of matching and refinement of what is open.
         open_solutions: open starts that are refined.
+        same_energy: per block; closed solutions nearer in energy than this are taken for one.
         min_contact: Å; closed frameworks with atoms of different blocks nearer than this are a clash.
     """
 
@@ -32,6 +34,7 @@ class FinishConfig:
     settle: SettleConfig = field(default_factory=SettleConfig)
     rematch: int = 3
     open_solutions: int = 4
+    same_energy: float = 0.05
     min_contact: float = 0.8
 
 
@@ -65,15 +68,16 @@ def finish(
         rngs: one for each framework.
         config: settings.
     """
-    fitted = _fit(tables, _distinct(tables, found, config), config)
+    chosen = [start for at, given in enumerate(inputs) for start in _promising(at, given, found[at], config)]
+    fitted = _fit(tables, chosen, config)
     settled = []
     for at, given in enumerate(inputs):
         mine = sorted((c for c in fitted if c.at == at), key=lambda c: (c.num_open, c.fit.rms))
         closed = [c for c in mine if c.num_open == 0][: config.settle.solutions]
         if closed:
-            settled += _settled(given, closed, rngs[at], config.settle)
+            settled += _settled(given, tables[at], closed, rngs[at], config.settle)
     again = _fit(tables, [(c.at, c.fit.rotations, c.fit) for c in settled], config)
-    again = [replace(new, energy=old.energy) for new, old in zip(again, settled, strict=True)]
+    again = [replace(c, energy=_energy_of(inputs[c.at], c.fit)) for c in again]
     made = []
     for at, given in enumerate(inputs):
         weight = config.settle.strain_weight * len(tables[at].block)
@@ -87,22 +91,24 @@ def finish(
     return made
 
 
-def _distinct(
-    tables: Sequence[PairTable], found: Sequence[Sequence[Solution]], config: FinishConfig
+def _promising(
+    at: int, given: AssemblyInput, solutions: Sequence[Solution], config: FinishConfig
 ) -> list[tuple[int, np.ndarray, Refined | None]]:
-    """Closed solutions of different pairing, or the best open ones."""
-    chosen: list[tuple[int, np.ndarray, Refined | None]] = []
-    for at, solutions in enumerate(found):
-        closed = [s for s in solutions if s.num_open == 0]
-        seen: set[bytes] = set()
-        for solution in closed:
-            key = solution.rows.tobytes()
-            if key not in seen and len(seen) < config.settle.solutions:
-                seen.add(key)
-                chosen.append((at, solution.rotations, None))
-        if not closed:
-            chosen += [(at, s.rotations, None) for s in solutions[: config.open_solutions]]
-    return chosen
+    """Closed solutions with the best contacts that differ in them, or the best open ones."""
+    closed = [s for s in solutions if s.num_open == 0]
+    if not closed:
+        return [(at, s.rotations, None) for s in solutions[: config.open_solutions]]
+    lattice, centres = given.lattice, given.frac_coords @ given.lattice
+    around = surroundings(lattice, centres, given.blocks)
+    score = total_energy(around, np.stack([_atoms(given, centres, s.rotations) for s in closed]))
+    score += config.settle.strain_weight * given.num_connections * np.array([s.rms for s in closed]) ** 2
+    order = np.argsort(score, kind="stable")
+    new = np.diff(score[order], prepend=-np.inf) > config.same_energy * given.num_blocks
+    return [(at, closed[i].rotations, None) for i in order[new][: config.settle.solutions]]
+
+
+def _atoms(given: AssemblyInput, centres: np.ndarray, rotations: np.ndarray) -> np.ndarray:
+    return np.concatenate([b.cart_coords @ r.T + o for b, r, o in zip(given.blocks, rotations, centres, strict=True)])
 
 
 def _fit(
@@ -135,15 +141,27 @@ def _fit(
     return [results[i] for i in sorted(results)]
 
 
+def _energy_of(given: AssemblyInput, fit: Refined) -> float:
+    lattice, centres = _moved(given, fit)
+    return float(
+        total_energy(surroundings(lattice, centres, given.blocks), _atoms(given, centres, fit.rotations)[None])[0]
+    )
+
+
 def _settled(
-    given: AssemblyInput, closed: Sequence[_Candidate], rng: np.random.Generator, config: SettleConfig
+    given: AssemblyInput,
+    table: PairTable,
+    closed: Sequence[_Candidate],
+    rng: np.random.Generator,
+    config: SettleConfig,
 ) -> list[_Candidate]:
     turns = turns_of(given.blocks, config)
     settled = []
     for candidate in closed:
         lattice, centres = _moved(given, candidate.fit)
         around = surroundings(lattice, centres, given.blocks)
-        rotations, energy = settle(around, given.blocks, candidate.fit.rotations, turns, rng, config)
+        chains = straight_chains(table, candidate.rows, given.num_blocks)
+        rotations, energy = settle(around, given.blocks, candidate.fit.rotations, turns, chains, rng, config)
         settled.append(replace(candidate, fit=replace(candidate.fit, rotations=rotations), energy=energy))
     return settled
 
@@ -163,8 +181,7 @@ def _assembly(
     pairs = np.stack([table.metal[best.rows], table.linker[best.rows]], axis=1)
     image = table.image[best.rows] + cell[table.block[pairs[:, 1]]] - cell[table.block[pairs[:, 0]]]
     around = surroundings(lattice, centres, given.blocks)
-    atoms = [b.cart_coords @ r.T + o for b, r, o in zip(given.blocks, best.fit.rotations, centres, strict=True)]
-    shortest = shortest_contact(around, np.concatenate(atoms))
+    shortest = shortest_contact(around, _atoms(given, centres, best.fit.rotations))
     status, reason = "ok", ""
     if best.num_open:
         worst = float(best.fit.distance.max())

@@ -7,7 +7,7 @@ import numpy as np
 if TYPE_CHECKING:
     from matgen.mof.building_block import BuildingBlock
 
-__all__ = ["free_turns", "is_collinear"]
+__all__ = ["about", "free_turns", "is_collinear"]
 
 
 def _points(block: "BuildingBlock") -> np.ndarray:
@@ -41,16 +41,17 @@ def free_turns(block: "BuildingBlock", tolerance: float = 0.3, torsion_step: flo
 
 def _torsions(block: "BuildingBlock", axis: np.ndarray, tolerance: float, step: float) -> np.ndarray:
     angles = np.deg2rad(np.arange(0.0, 360.0, step))
-    about = np.stack([_about(axis, angle) for angle in angles])
+    turns = np.stack([about(axis, angle) for angle in angles])
     across = np.linalg.svd(axis[None])[2][-1]
     flip = 2.0 * np.outer(across, across) - np.eye(3)
     points = _points(block)
     if _kept(points, flip[None], tolerance)[0]:
-        about = np.concatenate([about, about @ flip])
-    return about
+        turns = np.concatenate([turns, turns @ flip])
+    return turns
 
 
-def _about(axis: np.ndarray, angle: float) -> np.ndarray:
+def about(axis: np.ndarray, angle: float) -> np.ndarray:
+    """Rotation [3, 3] by `angle` (radians) about a unit vector."""
     x, y, z = axis
     cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
     return np.asarray(np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * cross @ cross)

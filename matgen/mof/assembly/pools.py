@@ -34,13 +34,12 @@ def _circles(group: Group, points: Tensor) -> _Circles:
     along = (distance**2 + mine**2 - theirs**2) / (2 * distance)
     along = torch.maximum(torch.minimum(along, mine), -mine)
     radius = (mine**2 - along**2).clamp(min=0).sqrt()
-    penalty = torch.where(_first_of_circle(group, along, between), 0.0, torch.inf)
+    penalty = torch.where(_first_of_circle(group, torch.cat([between, along, radius], dim=-1)), 0.0, torch.inf)
     return _Circles(between / distance, along, radius, penalty)
 
 
-def _first_of_circle(group: Group, along: Tensor, between: Tensor) -> Tensor:
+def _first_of_circle(group: Group, key: Tensor) -> Tensor:
     """Marks one candidate of each distinct circle."""
-    key = torch.cat([between, along], dim=-1)
     same = ((key[:, :, :, None] - key[:, :, None]).abs() < 0.02).all(-1) & group.candidate[:, :, None, :]
     earlier = torch.ones(key.shape[2], key.shape[2], dtype=torch.bool, device=key.device).tril(-1)
     return group.candidate & ~(same & earlier).any(-1)
@@ -78,7 +77,7 @@ def orientation_pool(group: Group, points: Tensor, rotations: Tensor, iterations
         turned = torch.einsum("gqij,gcpj->gqcpi", rotations, source)
         target, squared = _nearest_on_circles(circles, turned)
         if step < iterations:
-            rotations = fit_rotation(target.flatten(2, 3).mT @ outer_source.expand(-1, target.shape[1], -1, -1), 7)
+            rotations = fit_rotation(target.flatten(2, 3).mT @ outer_source.expand(-1, target.shape[1], -1, -1))
     squared = torch.where(group.mask[:, None], squared, 0.0)
     return rotations, (squared.sum(-1) / (2 * group.mask.sum(-1, keepdim=True))).sqrt()
 

@@ -1,7 +1,7 @@
 """Search for orientations that close a framework: pools, alternation from many starts, repair of what stays open."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from matgen.mof.assembly.layout import Layout, build_layout
 from matgen.mof.assembly.pairs import PairTable
 from matgen.mof.assembly.pools import orientation_pool
 
-__all__ = ["SearchConfig", "Solution", "search"]
+__all__ = ["SearchConfig", "Solution", "num_starts", "search"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,8 @@ class SearchConfig:
         orientations: random orientations of each block that become its pool.
         pool: how many of the best are drawn from.
         pool_scale: Å; an orientation this much worse than the best is drawn e times less often.
-        starts: of the whole framework.
+        starts: of a framework with 64 connections or more; up to `small_starts` times as many of a smaller one.
+        small_starts: a power of two.
         sigma_start, sigma_end: Å, width of the soft assignment.
         iterations: of the alternation, from the first to the last width.
         repair_rounds: at most; each redraws blocks with open connections in the best starts.
@@ -41,6 +42,7 @@ class SearchConfig:
     pool: int = 16
     pool_scale: float = 0.1
     starts: int = 16
+    small_starts: int = 4
     sigma_start: float = 1.5
     sigma_end: float = 0.15
     iterations: int = 20
@@ -48,6 +50,14 @@ class SearchConfig:
     repair_sigma: float = 0.8
     repair_iterations: int = 12
     closed_at: float = 0.5
+
+
+def num_starts(table: PairTable, config: SearchConfig) -> int:
+    """Starts of one framework: small ones are cheap, and close in more ways than one."""
+    times = 1
+    while times < config.small_starts and times * 2 * len(table.block) <= 64:
+        times *= 2
+    return times * config.starts
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +88,7 @@ def search(
     """Look for closed orientations of many frameworks at once.
 
     Args:
-        tables: candidate pairs of each framework; of one `shape_key`, if results are not to depend on the batch.
+        tables: candidate pairs of each framework, of one `shape_key` and one `num_starts`.
         rngs: one for each framework.
         config: how long to look.
         device: of the tensors.
@@ -86,6 +96,7 @@ def search(
     Returns:
         solutions of each framework, best first: all closed starts, or the best open ones.
     """
+    config = replace(config, starts=num_starts(tables[0], config), small_starts=1)
     layout = build_layout(tables, config.direction, device)
     pool = _make_pool(layout, rngs, config)
     rotations = _draw(layout, pool, rngs, config)
@@ -182,7 +193,7 @@ def _harvest(
             rms = float(np.sqrt(max(totals[f, start], 0.0) / len(table.block)))
             found[f].append(Solution(rotations[b0:b1, start], int(counts[f, start]), rms, mine))
         found[f].sort(key=lambda s: (s.num_open, s.rms))
-        del found[f][16:]
+        del found[f][64:]
         pair_offset += len(table.metal)
     return per_block
 
