@@ -13,6 +13,12 @@ __all__ = ["Bonds", "BondsConfig", "find_bonds"]
 
 _H, _C = 1, 6
 _RADII = np.concatenate([COVALENT_RADII, np.full(119 - len(COVALENT_RADII), 1.7)])
+# Where the distances of metals to N, O and F in QMOF thin out lies 0.5 to 0.6 Å above the sum of radii; further out for
+# large soft ions and for those whose lone pair pushes some of their ligands away.
+_EXTRA_SLACK = np.zeros(119)
+_EXTRA_SLACK[[29, 47, 48, 50, 51]] = 0.1  # Cu Ag Cd Sn Sb
+_EXTRA_SLACK[80] = 0.2  # Hg
+_EXTRA_SLACK[[81, 82, 83]] = 0.4  # Tl Pb Bi
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +52,8 @@ class BondsConfig:
     Args:
         scale: two non-metals are bonded up to this multiple of the sum.
         hydrogen_slack: Å; a hydrogen binds its nearest non-metal within sum + slack, and nothing else.
-        metal_slack: Å; a metal binds a non-metal within sum + slack.
+        metal_slack: Å; a metal binds a non-metal within sum + slack (Cu, Ag, Cd, Sn, Sb: 0.1 more; Hg: 0.2; Tl, Pb,
+            Bi: 0.4).
         metal_carbon_slack: Å; the same for carbon.
         ring_slack: Å; where a metal binds X and Y that are bonded to each other, and X is further out than Y by more
             than this (each less its sum), X is only behind Y: the carbon of a chelating carboxylate.
@@ -58,7 +65,7 @@ class BondsConfig:
 
     scale: float = 1.1
     hydrogen_slack: float = 0.3
-    metal_slack: float = 0.4
+    metal_slack: float = 0.5
     metal_carbon_slack: float = 0.3
     ring_slack: float = 0.15
     metal_metal_slack: float = 0.7
@@ -103,7 +110,8 @@ def find_bonds(structure: Structure, config: BondsConfig | None = None) -> Bonds
     hydrogen = pairs[has_hydrogen]
     hydrogen = hydrogen[_hydrogen_bonds(hydrogen, numbers, config)]
     carbon = (numbers[first] == _C) | (numbers[second] == _C)
-    slack = np.where(carbon, config.metal_carbon_slack, config.metal_slack)
+    extra = _EXTRA_SLACK[numbers[first]] + _EXTRA_SLACK[numbers[second]]
+    slack = np.where(carbon, config.metal_carbon_slack, config.metal_slack + extra)
     coordination = _metal_first(pairs[(num_metals == 1) & ~has_hydrogen & (pairs.excess <= slack)], metal)
     coordination = coordination[~_behind(coordination, covalent.bonds, len(numbers), config.ring_slack)]
     joined = [covalent.bonds, hydrogen.bonds, coordination.bonds]
@@ -127,7 +135,8 @@ def _near(structure: Structure, config: BondsConfig) -> _Pairs:
 
     radii = _RADII[structure.atomic_numbers]
     metal = IS_METAL[structure.atomic_numbers]
-    longest = radii.max() + (radii[~metal].max() if (~metal).any() else 0.0) + config.metal_slack
+    reach = config.metal_slack + float(_EXTRA_SLACK[structure.atomic_numbers].max())
+    longest = radii.max() + (radii[~metal].max() if (~metal).any() else 0.0) + reach
     others = radii[~metal].max() * 2 * config.scale if (~metal).any() else 0.0
     cutoff = max(longest, others, config.metal_metal_max if metal.any() else 0.0)
     search = NeighborList(cutoff=float(cutoff), full_list=False)
@@ -136,7 +145,7 @@ def _near(structure: Structure, config: BondsConfig) -> _Pairs:
     )
     i, j = i.astype(np.int64), j.astype(np.int64)
     sums = radii[i] + radii[j]
-    slack = max(config.metal_slack, config.metal_metal_slack, config.hydrogen_slack, config.metal_carbon_slack)
+    slack = max(reach, config.metal_metal_slack, config.hydrogen_slack, config.metal_carbon_slack)
     keep = distance <= np.maximum(sums + slack, config.scale * sums)
     bonds = Bonds(i[keep], j[keep], image[keep].astype(np.int64))
     return _Pairs(bonds, distance[keep], sums[keep])
