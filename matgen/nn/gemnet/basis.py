@@ -1,5 +1,7 @@
 """Radial and angular functions of edges and triplets."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -21,14 +23,15 @@ def envelope(ratio: Float[Tensor, "*E"], exponent: int = 5) -> Float[Tensor, "*E
 
 
 def gaussians(ratio: Float[Tensor, "E"], num_radial: int) -> Float[Tensor, "E R"]:
-    """Gaussians of unit height, evenly spread over [0, 1], as wide as they are apart.
+    """Gaussians evenly spread over [0, 1], as wide as they are apart, with a mean square of 1.
 
     Args:
         ratio: distance over the largest distance to tell apart.
         num_radial: how many, at least 2.
     """
     centres = torch.linspace(0, 1, num_radial, dtype=ratio.dtype, device=ratio.device)
-    return torch.exp(-0.5 * ((ratio[:, None] - centres) * (num_radial - 1)) ** 2)
+    height = math.sqrt(num_radial / math.sqrt(math.pi))  # the squares of unit ones add up to sqrt(pi)
+    return height * torch.exp(-0.5 * ((ratio[:, None] - centres) * (num_radial - 1)) ** 2)
 
 
 def legendre(cosine: Float[Tensor, "T"], count: int) -> Float[Tensor, "T L"]:

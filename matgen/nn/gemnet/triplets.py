@@ -36,7 +36,11 @@ class Triplets:
         """Sum messages of incoming edges, weighted by each angular function: [E, L * C], functions first."""
         summed: Tensor = _SparseProduct.apply(messages, self.forward_matrix, self.backward_matrix)
         num_edges, channels = messages.shape
-        return summed.view(self.num_angular, num_edges, channels).transpose(0, 1).reshape(num_edges, -1)
+        return (
+            summed.view(self.num_angular, num_edges, channels)
+            .transpose(0, 1)
+            .reshape(num_edges, self.num_angular * channels)
+        )
 
 
 def build_triplets(
