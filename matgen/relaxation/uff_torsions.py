@@ -84,6 +84,9 @@ def _torsion(
 def improper_terms(halves: HalfBonds, numbers: np.ndarray, typing: UffTyping) -> tuple[np.ndarray, np.ndarray]:
     """Inversions at planar C, N and O and at pyramidal P, As, Sb and Bi with exactly three neighbours.
 
+    Not where metals bridge (oxygen of a bridging carboxylate): the plane of such an atom is its carbon's, and its angles
+    are far from 120 degrees, where the term is not continuous (see `improper_energy`).
+
     Returns:
         half bonds [m, 3] from the centre; K (kcal/mol), C0, C1, C2 [m, 4].
 
@@ -93,6 +96,8 @@ def improper_terms(halves: HalfBonds, numbers: np.ndarray, typing: UffTyping) ->
     for center in np.flatnonzero(halves.degree == 3).tolist():
         number = int(numbers[center])
         spokes = halves.order[halves.offset[center] : halves.offset[center] + 3]
+        if IS_METAL[numbers[halves.end[spokes]]].sum() > 1:
+            continue
         if number in (6, 7, 8) and typing.coordination[center] in ("2", "R"):
             ends = halves.end[spokes].tolist()
             carbonyl = number == 6 and any(typing.names[e] == "O_2" and halves.degree[e] == 1 for e in ends)
