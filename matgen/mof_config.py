@@ -8,6 +8,7 @@ from matgen.models.mofdiff import MOFDiffConfig
 from matgen.models.mofdiff_sampling import CoarseSamplerConfig
 from matgen.mof.assemble import AssembleConfig
 from matgen.mof.decompose import DecomposeConfig
+from matgen.mof.lookup import LookupConfig
 from matgen.sources.source import SourceConfig
 from matgen.training.state import TrainConfig
 
@@ -62,26 +63,10 @@ class MofSampleConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MofLookupConfig:
-    """Which block of the library stands for a sampled embedding.
-
-    The nearest one among those with the sampled role; of `num_candidates` nearest ones, those whose number of
-    connections differs from the sampled one are `connection_penalty` further away for each connection. `balance` then
-    exchanges blocks, at the least added distance, until metal and linker connections are equally many.
-    """
-
-    num_candidates: int = 64
-    connection_penalty: float = 0.5
-    use_roles: bool = True
-    balance: bool = True
-    max_connections_off: int = 12
-
-
-@dataclass(frozen=True, kw_only=True)
 class MofDecodeConfig:
-    """Settings of the stage decode: block lookup, then self-assembly; `num_tries` choices of blocks are assembled."""
+    """Settings of the stage decode: block lookup, then self-assembly."""
 
-    lookup: MofLookupConfig = field(default_factory=MofLookupConfig)
+    lookup: LookupConfig = field(default_factory=LookupConfig)
     assemble: AssembleConfig = field(default_factory=AssembleConfig)
     shard_deadline_s: float = 3600.0
     row_deadline_s: float = 300.0

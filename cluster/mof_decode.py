@@ -1,0 +1,189 @@
+"""Stage 3 for MOFs: blocks of the library for sampled embeddings, the feasibility gate, and self-assembly."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from cluster.campaign import run_campaign
+from cluster.decode import structure_columns
+from cluster.lineage import finish_stage, require_stage
+from cluster.mof_sample import MOF_SAMPLE_SCHEMA
+from cluster.parts import Shard, read_part, shards_of_parts
+from cluster.run import AnyRun, MofRun
+from matgen.errors import StageError
+from matgen.mof.assemble import Assembly, AssemblyInput, assemble, feasibility
+from matgen.mof.block_library import BlockLibrary
+from matgen.mof.lookup import BlockLookup, Choice, SampledBlocks
+from matgen.mof_config import MofDecodeConfig
+
+logger = logging.getLogger(__name__)
+
+LIBRARY = "blocks.safetensors"
+_floats, _shorts = pa.list_(pa.float64()), pa.list_(pa.int16())
+
+MOF_DECODED_FIELDS = [
+    ("block_index", pa.list_(pa.int32())),
+    ("block_identities", pa.list_(pa.string())),
+    ("block_distances", pa.list_(pa.float32())),
+    ("num_assembled", pa.int16()),
+    ("num_atoms", pa.int32()),
+    ("formula", pa.string()),
+    ("lattice", _floats),
+    ("structure_frac_coords", _floats),
+    ("structure_atomic_numbers", _shorts),
+    ("block_of_atom", _shorts),
+    ("bonds", pa.list_(pa.int32())),
+    ("bond_images", pa.list_(pa.int8())),
+    ("block_frac_coords", _floats),
+    ("rotations", _floats),
+    ("pairs", _shorts),
+    ("pair_images", pa.list_(pa.int8())),
+    ("residuals", _floats),
+    ("shortest_contact", pa.float64()),
+]
+MOF_STRUCTURE_SCHEMA = pa.schema([*MOF_SAMPLE_SCHEMA, *MOF_DECODED_FIELDS])
+
+
+class MofDecodeWork:
+    """Decodes the samples of a part."""
+
+    schema = MOF_STRUCTURE_SCHEMA
+
+    def __init__(self, library: Path, config: MofDecodeConfig) -> None:
+        self.path = library
+        self.config = config
+
+    def setup(self) -> None:
+        """Map the library and build its index."""
+        self.library = BlockLibrary.load(self.path)
+        self.lookup = BlockLookup(self.library, self.config.lookup)
+
+    def load(self, shard: Shard) -> Sequence[Mapping[str, Any]]:
+        """Read a part of samples."""
+        return read_part(Path(shard.payload), MOF_SAMPLE_SCHEMA.names)
+
+    def process(self, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Decode them; a sample that failed before stays as it is."""
+        choices = [self._choices(row) if row["status"] == "ok" else [] for row in rows]
+        best: dict[int, tuple[Choice, Assembly, int]] = {}
+        for number in range(self.config.lookup.num_tries):
+            todo = [i for i in range(len(rows)) if number < len(choices[i]) and not _closed(best.get(i))]
+            inputs = [self._input(rows[i], choices[i][number]) for i in todo]
+            made = assemble(inputs, self.config.assemble, [int(rows[i]["sample_id"]) for i in todo])
+            for i, assembly in zip(todo, made, strict=True):
+                if i not in best or _rank(assembly) < _rank(best[i][1]):
+                    best[i] = (choices[i][number], assembly, number + 1)
+        return [{**row, **self._columns(*best[i])} if i in best else row for i, row in enumerate(rows)]
+
+    def _choices(self, row: Mapping[str, Any]) -> list[Choice]:
+        """Choices of blocks, those that pass the feasibility gate first."""
+        count = row["num_blocks"]
+        sampled = SampledBlocks(
+            embedding=np.asarray(row["embedding"], dtype=np.float64).reshape(count, -1),
+            is_metal=np.asarray(row["is_metal"], dtype=bool),
+            num_connections=np.asarray(row["num_connections"], dtype=np.float64),
+        )
+        choices = list(self.lookup.choices(sampled, np.random.default_rng(int(row["sample_id"]))))
+        feasible = [feasibility(self._input(row, choice)) is None for choice in choices]
+        return [c for c, good in zip(choices, feasible) if good] or choices[:1]
+
+    def _input(self, row: Mapping[str, Any], choice: Choice) -> AssemblyInput:
+        return AssemblyInput(
+            lattice=np.asarray(row["coarse_lattice"], dtype=np.float64).reshape(3, 3),
+            frac_coords=np.asarray(row["coarse_frac_coords"], dtype=np.float64).reshape(-1, 3),
+            blocks=tuple(self.library.block(int(index)) for index in choice.index),
+        )
+
+    def _columns(self, choice: Choice, assembly: Assembly, number: int) -> dict[str, Any]:
+        columns: dict[str, Any] = {
+            "status": assembly.status,
+            "reason": assembly.reason,
+            "block_index": choice.index,
+            "block_identities": [self.library.identity(int(index)) for index in choice.index],
+            "block_distances": choice.distance,
+            "num_assembled": number,
+            "residuals": assembly.residuals,
+            "shortest_contact": assembly.shortest_contact,
+        }
+        return columns | (assembly_columns(assembly) if assembly.closed else {})
+
+    def failed(self, row: Mapping[str, Any], status: str, reason: str) -> Mapping[str, Any]:
+        """A sample that could not be decoded."""
+        return {**row, "status": status, "reason": reason}
+
+
+def assembly_columns(assembly: Assembly) -> dict[str, Any]:
+    """Table columns of a closed assembly: atoms, bonds, and which block each atom belongs to."""
+    structure, bonds = assembly.to_structure()
+    counts = [block.num_atoms for block in assembly.blocks]
+    return {
+        **structure_columns(structure),
+        "block_of_atom": np.repeat(np.arange(len(counts)), counts),
+        "bonds": np.stack([bonds.first, bonds.second], axis=1).ravel(),
+        "bond_images": np.asarray(bonds.image).ravel(),
+        "block_frac_coords": np.asarray(assembly.frac_coords).ravel(),
+        "rotations": assembly.rotations.ravel(),
+        "pairs": assembly.pairs.ravel(),
+        "pair_images": assembly.pair_image.ravel(),
+    }
+
+
+def _closed(found: tuple[Choice, Assembly, int] | None) -> bool:
+    return found is not None and found[1].status == "ok"
+
+
+def _rank(assembly: Assembly) -> tuple[int, int]:
+    """Lower is better."""
+    return ("ok", "clash", "open", "infeasible").index(assembly.status), assembly.num_open
+
+
+def library_path(run: AnyRun) -> Path:
+    """Return the library that goes with the run's checkpoint: beside it, or that of the stage embed.
+
+    Raises:
+        StageError: there is none.
+    """
+    candidates = [run.directory("embed") / "blocks_train.safetensors"]
+    if run.checkpoint is not None:
+        candidates = [run.checkpoint / LIBRARY, run.checkpoint.parent / "embedded" / "blocks_train.safetensors"]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise StageError(f"{candidates[0]} is missing: no library of building blocks to decode with")
+
+
+def mof_decode(run: MofRun) -> dict[str, Any]:
+    """Decode `samples/` and write `structures/`.
+
+    Returns:
+        The stage's summary.
+
+    Raises:
+        StageError: the samples or the library are missing, or the directory cannot be written or holds another run.
+        SourceError: a part of the samples is corrupt.
+    """
+    started = time.monotonic()
+    config = run.experiment.decode
+    samples = require_stage(run.directory("sample"), "sample")
+    library = library_path(run)
+    inputs = {
+        "samples": samples.identity,
+        "checkpoint": samples.inputs.get("checkpoint", ""),
+        "library": f"{library.stat().st_size} bytes",
+    }
+    lineage = run.open_stage("decode", config, inputs)
+    if lineage.complete:
+        return lineage.summary
+    shards = shards_of_parts(run.directory("sample"))
+    settings = run.campaign("decode", shard_deadline_s=config.shard_deadline_s, row_deadline_s=config.row_deadline_s)
+    directory = run.directory("decode")
+    work = MofDecodeWork(library.resolve(), config)
+    summary = run_campaign(work, shards, directory, settings, lineage.table_metadata).as_dict()
+    finish_stage(directory, lineage, summary, time.monotonic() - started)
+    logger.info("decode: %s in %.1f s", summary["status"], summary["seconds"])
+    return summary

@@ -1,0 +1,194 @@
+"""Which blocks of a library stand for sampled embeddings: the nearest ones whose connections can balance."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from matgen.mof.block_library import BlockLibrary
+from matgen.mof.metals import IS_METAL
+
+__all__ = ["BlockLookup", "Choice", "LookupConfig", "SampledBlocks"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookupConfig:
+    """Settings of the block lookup; distances are those of embeddings.
+
+    Args:
+        merge_distance: sampled blocks of one role that are nearer than this to each other, on average, are one block.
+        connection_penalty: by how much a block is further away for each connection more or fewer than sampled.
+        max_connections_off: blocks with more connections more or fewer are not considered.
+        use_roles: metal nodes are looked up among metal nodes, others among others.
+        balance: choose blocks whose metal and linker connections are equally many, at the least total distance.
+        num_tries: choices that are made, the nearest first and then others near by.
+        spread: relative spread of the distances by which later choices differ.
+    """
+
+    merge_distance: float = 2.0
+    connection_penalty: float = 0.5
+    max_connections_off: int = 12
+    use_roles: bool = True
+    balance: bool = True
+    num_tries: int = 4
+    spread: float = 0.15
+
+
+@dataclass(frozen=True, eq=False)
+class SampledBlocks:
+    """The blocks of one sampled framework.
+
+    embedding: float [K, D]. is_metal: bool [K]. num_connections: float [K], not rounded, NaN where unknown.
+    """
+
+    embedding: np.ndarray
+    is_metal: np.ndarray
+    num_connections: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """Blocks for one sampled framework.
+
+    index: int [K], rows of the library. distance: float [K], of the embeddings. balanced: whether metal and linker
+    connections are equally many.
+    """
+
+    index: np.ndarray
+    distance: np.ndarray
+    balanced: bool
+
+
+class BlockLookup:
+    """A vector index over the embeddings of a library, one tree for each role and balance of connections."""
+
+    def __init__(self, library: BlockLibrary, config: LookupConfig | None = None) -> None:
+        """Build the index.
+
+        Args:
+            library: with embeddings.
+            config: settings.
+
+        Raises:
+            ValueError: the library has no embeddings or no blocks.
+        """
+        if library.embedding is None or library.num_blocks == 0:
+            raise ValueError("a lookup needs a library of blocks with embeddings")
+        from scipy.spatial import cKDTree
+
+        self.config = config or LookupConfig()
+        self.surplus = connection_surplus(library)
+        self.num_connections = library.num_connections
+        role = np.asarray(library.is_metal) if self.config.use_roles else np.zeros(library.num_blocks, dtype=bool)
+        self.groups: dict[tuple[bool, int, int], tuple[Any, np.ndarray]] = {}
+        keys = np.stack([role, self.surplus, self.num_connections], axis=1)
+        unique, inverse = np.unique(keys, axis=0, return_inverse=True)
+
+        for number, (is_metal, surplus, connections) in enumerate(unique.tolist()):
+            rows = np.flatnonzero(inverse.ravel() == number)
+            tree = cKDTree(np.asarray(library.embedding[rows], dtype=np.float64))
+            self.groups[bool(is_metal), surplus, connections] = (tree, rows)
+
+    def choices(self, sampled: SampledBlocks, rng: np.random.Generator) -> Iterator[Choice]:
+        """Choose blocks for one framework, up to `num_tries` times, each choice once.
+
+        Args:
+            sampled: embeddings and what goes with them.
+            rng: for the choices after the first.
+
+        Yields:
+            balanced choices; where there is none, the nearest blocks, once.
+        """
+        members = _merged(sampled, self.config)
+        tables = [self._candidates(sampled, rows) for rows in members]
+        known: set[bytes] = set()
+        for number in range(self.config.num_tries):
+            options = [_best(table, rng, self.config.spread if number else 0.0) for table in tables]
+            picked = _balanced(options, [len(rows) for rows in members]) if self.config.balance else None
+            balanced = picked is not None
+            if picked is None:
+                picked = [min(option.values(), key=lambda entry: entry[0]) for option in options]
+            index = np.zeros(len(sampled.is_metal), dtype=np.int64)
+            distance = np.zeros(len(index))
+            for rows, (_, block, away) in zip(members, picked, strict=True):
+                index[rows], distance[rows] = block, away
+            if index.tobytes() not in known:
+                known.add(index.tobytes())
+                yield Choice(index, distance, balanced or int(self.surplus[index].sum()) == 0)
+            if not balanced:
+                return
+
+    def _candidates(self, sampled: SampledBlocks, rows: np.ndarray) -> list[tuple[int, float, int, float]]:
+        """(surplus, cost, block, distance) of near blocks of each kind for one group of sampled blocks."""
+        centre = sampled.embedding[rows].mean(axis=0)
+        wanted = float(np.mean(sampled.num_connections[rows]))
+        is_metal = bool(sampled.is_metal[rows[0]])
+        found = []
+        for (role, surplus, connections), (tree, members) in self.groups.items():
+            off = abs(connections - wanted) if np.isfinite(wanted) else 0.0
+            if (self.config.use_roles and role != is_metal) or off > self.config.max_connections_off:
+                continue
+            near, place = tree.query(centre, k=min(4, len(members)))
+            for away, at in zip(np.atleast_1d(near), np.atleast_1d(place), strict=True):
+                cost = float(away) + self.config.connection_penalty * off
+                found.append((surplus, cost, int(members[at]), float(away)))
+        if not found:
+            raise ValueError("the library has no block of a sampled role and number of connections")
+        return found
+
+
+def connection_surplus(library: BlockLibrary) -> np.ndarray:
+    """Connections of each block at metal atoms less those at others, int64 [N]."""
+    counts = library.num_connections
+    atoms = np.repeat(np.asarray(library.atom_offsets)[:-1], counts) + library.connection_atoms
+    sign = np.where(IS_METAL[np.asarray(library.atomic_numbers)[atoms]], 1, -1)
+    sums = np.concatenate([[0], np.cumsum(sign)])
+    offsets = np.asarray(library.connection_offsets)
+    return np.asarray(sums[offsets[1:]] - sums[offsets[:-1]])
+
+
+def _merged(sampled: SampledBlocks, config: LookupConfig) -> list[np.ndarray]:
+    """Rows of sampled blocks that are one block in another place."""
+    from scipy.cluster.hierarchy import fcluster, linkage
+
+    groups: list[np.ndarray] = []
+    for role in (True, False):
+        rows = np.flatnonzero(sampled.is_metal == role)
+        if len(rows) < 2 or config.merge_distance <= 0:
+            groups += [rows[i : i + 1] for i in range(len(rows))]
+            continue
+        labels = fcluster(linkage(sampled.embedding[rows], "average"), config.merge_distance, "distance")
+        groups += [rows[labels == label] for label in np.unique(labels)]
+    return groups
+
+
+def _best(
+    table: list[tuple[int, float, int, float]], rng: np.random.Generator, spread: float
+) -> dict[int, tuple[float, int, float]]:
+    """For each surplus the (cost, block, distance) of the nearest block, distances disturbed by a relative spread."""
+    best: dict[int, tuple[float, int, float]] = {}
+    scale = np.exp(spread * rng.standard_normal(len(table))) if spread else np.ones(len(table))
+    for (surplus, cost, block, away), factor in zip(table, scale, strict=True):
+        entry = (cost * float(factor), block, away)
+        if surplus not in best or entry[0] < best[surplus][0]:
+            best[surplus] = entry
+    return best
+
+
+def _balanced(
+    options: list[dict[int, tuple[float, int, float]]], sizes: list[int]
+) -> list[tuple[float, int, float]] | None:
+    """The cheapest option of each group such that the surpluses of all blocks add up to 0 (dynamic programming)."""
+    totals: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}
+    for option, size in zip(options, sizes, strict=True):
+        reached: dict[int, tuple[float, tuple[int, ...]]] = {}
+        for total, (cost, path) in totals.items():
+            for surplus, (more, _, _) in option.items():
+                key, value = total + size * surplus, cost + size * more
+                if key not in reached or value < reached[key][0]:
+                    reached[key] = (value, (*path, surplus))
+        totals = reached
+    if 0 not in totals:
+        return None
+    return [option[surplus] for option, surplus in zip(options, totals[0][1], strict=True)]
