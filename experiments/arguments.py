@@ -150,11 +150,19 @@ def add_reconstruct(command: AddCommand) -> None:
     parser = command(
         "reconstruct",
         "experiments.reconstruct:reconstruct_command",
-        "encode and decode given crystals: how well the representation holds them",
-        "  matgen reconstruct my_cifs/ --out check\n  matgen reconstruct mp_20_test.parquet --out check --workers 2\n",
+        "encode and decode given structures: how well the representation holds them",
+        "  matgen reconstruct my_cifs/ --out check\n  matgen reconstruct mp_20_test.parquet --out check --workers 2\n"
+        "  matgen reconstruct qmof.parquet --kind mof --out check --perturb\n",
     )
     parser.add_argument("path", metavar="PATH", help="CSV, parquet, extxyz, CIF, a folder or an archive of structures")
     parser.add_argument("--out", type=Path, required=True, help="directory for reconstruct.parquet")
+    parser.add_argument(
+        "--kind", choices=["crystal", "mof"], default="crystal", help="crystals, or metal-organic frameworks (mof)"
+    )
+    parser.add_argument(
+        "--perturb", action="store_true", help="mof: blocks of other frameworks, centres and cell off, as in sampling"
+    )
+    parser.add_argument("--seed", type=_integer, default=0, help="mof: of orientations and assembly (default: 0)")
     parser.add_argument("--symprec", type=positive, help="tolerance of the symmetry search in Å (default: 0.1)")
     parser.add_argument("--limit", type=count, help="the first structures only")
     _add_workers(parser)
