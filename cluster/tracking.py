@@ -47,6 +47,7 @@ def open_tracker(
     *,
     group: str | None = None,
     enabled: bool = True,
+    beside: bool = False,
 ) -> Iterator[Tracker]:
     """Open the W&B run of this id, on world rank 0 only; logs lie in `out_dir/wandb`.
 
@@ -56,11 +57,12 @@ def open_tracker(
         config: nested plain values shown beside the run.
         group: name that gathers runs of one experiment.
         enabled: False gives the no-op tracker (other ranks, or tracking switched off).
+        beside: leave other runs of this process open.
 
     Yields:
         A Tracker; a no-op one when W&B is absent, disabled by WANDB_MODE, or fails to start.
     """
-    run = _start(run_id, out_dir, config, group) if enabled else None
+    run = _start(run_id, out_dir, config, group, beside) if enabled else None
     failed = True
     try:
         yield Tracker(run)
@@ -70,7 +72,7 @@ def open_tracker(
             run.finish(exit_code=1 if failed else 0)
 
 
-def _start(run_id: str, out_dir: Path, config: Mapping[str, Any], group: str | None) -> Any | None:
+def _start(run_id: str, out_dir: Path, config: Mapping[str, Any], group: str | None, beside: bool) -> Any | None:
     mode = os.environ.get("WANDB_MODE", "offline")
     if mode == "disabled":
         return None
@@ -92,6 +94,7 @@ def _start(run_id: str, out_dir: Path, config: Mapping[str, Any], group: str | N
             mode=mode,  # type: ignore[arg-type]
             dir=str(out_dir),
             config=dict(config),
+            reinit="create_new" if beside else None,
             settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
         )
     except Exception as error:  # noqa: BLE001  what watches training must not end it; W&B raises errors of no common base

@@ -123,11 +123,12 @@ class Trainer:
         own = self.dataset.validation_batches(self.workers.rank, self.workers.world_size)
         return [(batch.to(self.workers.device), weight) for batch, weight in own]
 
-    def run(self, progress: bool = False) -> TrainResult:
+    def run(self, progress: bool = False, until: int | None = None) -> TrainResult:
         """Train until the last step, or until asked to stop; leave a checkpoint either way.
 
         Args:
             progress: show a progress bar on rank 0.
+            until: step at which to pause, if the last one is later; another call goes on from there.
 
         Returns:
             How it ended.
@@ -144,7 +145,7 @@ class Trainer:
         self._clock = Clock(self.config.batch_size, self.dataset.noun)
         stopping = False
         state.model.train()
-        for batches in self._batches(state.step):
+        for batches in self._batches(state.step, min(self.total_steps, until or self.total_steps)):
             overtime = self.config.max_seconds is not None and time.monotonic() - began > self.config.max_seconds
             metrics = train_step(
                 state,
@@ -181,11 +182,11 @@ class Trainer:
             final=config.final_learning_rate,
         )
 
-    def _batches(self, step: int) -> Iterator[WeightedBatches]:
-        """Yield the batches of each step, made one step ahead by a thread."""
+    def _batches(self, step: int, last: int) -> Iterator[WeightedBatches]:
+        """Yield the batches of each step up to the last, made one step ahead by a thread."""
         with ThreadPoolExecutor(1) as pool:
             ahead = pool.submit(self._make, step)
-            while step < self.total_steps:
+            while step < last:
                 made = ahead.result()
                 step += 1
                 ahead = pool.submit(self._make, step)
