@@ -18,6 +18,7 @@ from cluster.run import AnyRun, MofRun
 from matgen.errors import StageError
 from matgen.mof.assemble import Assembly, AssemblyInput, assemble, feasibility
 from matgen.mof.block_library import BlockLibrary
+from matgen.mof.handedness import with_best_hands
 from matgen.mof.lookup import BlockLookup, Choice, SampledBlocks
 from matgen.mof_config import MofDecodeConfig
 
@@ -30,6 +31,7 @@ MOF_DECODED_FIELDS = [
     ("block_index", pa.list_(pa.int32())),
     ("block_identities", pa.list_(pa.string())),
     ("block_distances", pa.list_(pa.float32())),
+    ("mirrored", pa.list_(pa.bool_())),
     ("num_assembled", pa.int16()),
     ("num_atoms", pa.int32()),
     ("formula", pa.string()),
@@ -70,15 +72,21 @@ class MofDecodeWork:
     def process(self, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """Decode them; a sample that failed before stays as it is."""
         choices = [self._choices(row) if row["status"] == "ok" else [] for row in rows]
-        best: dict[int, tuple[Choice, Assembly, int]] = {}
+        hands: dict[tuple[int, int], np.ndarray] = {}
+        best: dict[int, tuple[Choice, Assembly, int]] = {}  # and the number of the choice
         for number in range(self.config.lookup.num_tries):
             todo = [i for i in range(len(rows)) if number < len(choices[i]) and not _closed(best.get(i))]
-            inputs = [self._input(rows[i], choices[i][number]) for i in todo]
+            plain = [self._input(rows[i], choices[i][number]) for i in todo]
+            inputs, turned = with_best_hands(plain, self.config.assemble.loose)
+            hands |= {(i, number): mirrored for i, mirrored in zip(todo, turned, strict=True)}
             made = assemble(inputs, self.config.assemble, [int(rows[i]["sample_id"]) for i in todo])
             for i, assembly in zip(todo, made, strict=True):
                 if i not in best or _rank(assembly) < _rank(best[i][1]):
-                    best[i] = (choices[i][number], assembly, number + 1)
-        return [{**row, **self._columns(*best[i])} if i in best else row for i, row in enumerate(rows)]
+                    best[i] = (choices[i][number], assembly, number)
+        return [
+            {**row, **self._columns(*best[i]), "mirrored": hands[i, best[i][2]]} if i in best else row
+            for i, row in enumerate(rows)
+        ]
 
     def _choices(self, row: Mapping[str, Any]) -> list[Choice]:
         """Choices of blocks, those that pass the feasibility gate first."""
@@ -106,7 +114,7 @@ class MofDecodeWork:
             "block_index": choice.index,
             "block_identities": [self.library.identity(int(index)) for index in choice.index],
             "block_distances": choice.distance,
-            "num_assembled": number,
+            "num_assembled": number + 1,
             "residuals": assembly.residuals,
             "shortest_contact": assembly.shortest_contact,
         }

@@ -9,6 +9,7 @@ from matgen.models.mofdiff_sampling import CoarseSamplerConfig
 from matgen.mof.assemble import AssembleConfig
 from matgen.mof.decompose import DecomposeConfig
 from matgen.mof.lookup import LookupConfig
+from matgen.relaxation.uff_relax import UffRelaxConfig
 from matgen.sources.source import SourceConfig
 from matgen.training.state import TrainConfig
 
@@ -73,6 +74,21 @@ class MofDecodeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MofRelaxConfig:
+    """Settings of the stage relax.
+
+    `limit` relaxes the first samples only; the others, and frameworks of more than `max_atoms`, have the relax status
+    "not_run".
+    """
+
+    relax: UffRelaxConfig = field(default_factory=UffRelaxConfig)
+    limit: int | None = None
+    max_atoms: int = 2000
+    shard_deadline_s: float = 7200.0
+    row_deadline_s: float = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class MofExperiment(ComposedExperiment):
     """Everything that decides what a run on frameworks computes."""
 
@@ -85,6 +101,7 @@ class MofExperiment(ComposedExperiment):
     train: TrainConfig = field(default_factory=lambda: TrainConfig(learning_rate=3e-4, batch_size=128))
     sample: MofSampleConfig = field(default_factory=MofSampleConfig)
     decode: MofDecodeConfig = field(default_factory=MofDecodeConfig)
+    relax: MofRelaxConfig = field(default_factory=MofRelaxConfig)
 
     def with_seed(self, seed: int) -> "MofExperiment":
         """Return a copy whose every draw follows from another seed."""
