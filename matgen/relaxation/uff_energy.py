@@ -149,9 +149,9 @@ class UffBatch:
 
     def tensors(self, structures: Sequence[Structure]) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "g 3 3"]]:
         """Cartesian positions and lattices on the batch's device."""
-        kind = {"dtype": self.vdw_depth.dtype, "device": self.vdw_depth.device}
-        positions = np.concatenate([s.cart_coords for s in structures])
-        return torch.as_tensor(positions, **kind), torch.as_tensor(np.stack([s.lattice for s in structures]), **kind)
+        positions = torch.as_tensor(np.concatenate([s.cart_coords for s in structures]))
+        lattices = torch.as_tensor(np.stack([s.lattice for s in structures]))
+        return positions.to(self.vdw_depth), lattices.to(self.vdw_depth)
 
     def set_pairs(self, pairs: Sequence[PairList]) -> None:
         """Take the non-bonded pairs of every framework."""
@@ -208,7 +208,8 @@ class UffBatch:
         pull.index_add_(0, one, by_one).index_add_(0, two, by_two)
         chain = self.torsion_halves.unbind(1)
         barrier, sign = self.torsion_constants.unbind(1)
-        energy, *by_chain = torsion_energy(*(halves[h] for h in chain), barrier, self.torsion_fold, sign)
+        first_half, middle, last = (halves[h] for h in chain)
+        energy, *by_chain = torsion_energy(first_half, middle, last, barrier, self.torsion_fold, sign)
         energies[2].index_add_(0, self.graphs["torsion"], energy)
         for h, by in zip(chain, by_chain, strict=True):
             pull.index_add_(0, h, by)

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from matgen.crystal.structure import Structure
 from matgen.errors import StructureError
@@ -14,18 +12,14 @@ from matgen.mof.bonds import Bonds
 from matgen.relaxation.lammps import Lammps, LammpsConfig, LammpsError
 from matgen.relaxation.optimizer import displacement_rmsd
 from matgen.relaxation.uff_checks import CheckConfig, verdict
-from matgen.relaxation.uff_energy import UffAnswer, UffBatch, UffConfig, energy_forces_stress
-from matgen.relaxation.uff_pairs import find_pairs
-from matgen.relaxation.uff_search import SearchConfig, UffSearch
+from matgen.relaxation.uff_energy import UffAnswer, UffConfig, energy_forces_stress
+from matgen.relaxation.uff_joint import KCAL_PER_CUBIC_ANGSTROM_IN_GPA, JointConfig, JointRelaxation
+from matgen.relaxation.uff_search import SearchConfig
 from matgen.relaxation.uff_terms import UffTerms, uff_terms
-from matgen.shapes import Bool, Float
 
-__all__ = ["KCAL_PER_CUBIC_ANGSTROM_IN_GPA", "UffRelaxConfig", "UffRelaxed", "relax_frameworks"]
+__all__ = ["UffRelaxConfig", "UffRelaxed", "relax_frameworks"]
 
 _log = logging.getLogger(__name__)
-
-KCAL_PER_CUBIC_ANGSTROM_IN_GPA = 6.947695
-_CELL_STIFFNESS = 1.5  # Å per square root of the number of atoms: a strain's share of all bonds against one atom's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,11 +119,22 @@ def _relax_torch(
 ) -> list[UffRelaxed]:
     order = sorted(range(len(ready)), key=lambda k: ready[k][1].num_atoms)  # neighbours in a batch are of one size
     results: list[UffRelaxed | None] = [None] * len(ready)
+    joint = JointConfig(
+        max_steps=config.max_steps,
+        force_tolerance=config.force_tolerance,
+        stress_tolerance=config.stress_tolerance,
+        uff=config.uff,
+        search=config.search,
+    )
     for start in range(0, len(order), config.batch_size):
         chosen = order[start : start + config.batch_size]
-        relaxation = _Relaxation([structures[ready[k][0]] for k in chosen], [ready[k][1] for k in chosen], config)
-        for k, result in zip(chosen, relaxation.run(), strict=True):
-            results[k] = result
+        starts, terms = [structures[ready[k][0]] for k in chosen], [ready[k][1] for k in chosen]
+        joined = JointRelaxation(starts, terms, joint).run()
+        answers = energy_forces_stress([end.structure for end in joined], terms, config.uff)
+        for place, (k, end) in enumerate(zip(chosen, joined, strict=True)):
+            results[k] = _finished(
+                starts[place], end.structure, terms[place], answers[place], end.initial_energy, end.num_steps, config
+            )
     return [result for result in results if result is not None]
 
 
@@ -182,127 +187,3 @@ def _finished(
         shortest_contact=checks.shortest_contact,
         types_guessed=terms.typing.guessed,
     )
-
-
-class _Relaxation:
-    """One batch on its way. Frameworks leave it as they finish."""
-
-    def __init__(self, structures: list[Structure], terms: list[UffTerms], config: UffRelaxConfig) -> None:
-        self.config = config
-        self.structures, self.terms = structures, terms
-        self.ids = list(range(len(structures)))
-        self.batch = UffBatch.of(terms, config.uff)
-        positions, self.lattices = self.batch.tensors(structures)
-        self.scales = positions.new_tensor([_CELL_STIFFNESS * t.num_atoms**0.5 for t in terms])
-        self._layout()
-        rows = positions.new_zeros(len(self.is_atom), 3)
-        rows[self.is_atom] = positions
-        self.search = UffSearch(rows, self.row_graph, len(terms), config.search)
-        self.built_rows: Tensor | None = None
-        self.pairs = [None] * len(terms)
-        self.initial_energy = [float("nan")] * len(terms)
-        self.results: list[UffRelaxed | None] = [None] * len(terms)
-
-    def _layout(self) -> None:
-        """Rows of each framework: its atoms, then three of its cell."""
-        device = self.lattices.device
-        counts = torch.tensor([self.terms[k].num_atoms for k in self.ids], device=device)
-        self.row_graph = torch.repeat_interleave(torch.arange(len(self.ids), device=device), counts + 3)
-        ends = torch.cumsum(counts + 3, 0)
-        self.cell_rows = (ends[:, None] - torch.arange(3, 0, -1, device=device)).reshape(-1)
-        self.is_atom = torch.ones(len(self.row_graph), dtype=torch.bool, device=device)
-        self.is_atom[self.cell_rows] = False
-
-    def run(self) -> list[UffRelaxed]:
-        """Relax them all."""
-        for num_steps in range(1, self.config.max_steps + 1):
-            energies, gradient, forces, stress = self._evaluate()
-            if num_steps == 1:
-                self.initial_energy = energies.tolist()
-            moved = self.search.update(energies, gradient)
-            converged = moved & self._converged(forces, stress)
-            over = converged | self.search.stalled | (energies.isnan() & (num_steps == 1))
-            if num_steps == self.config.max_steps:
-                over = torch.ones_like(over)
-            if bool(over.any()):
-                self._finish(over, num_steps)
-                if not self.ids:
-                    break
-        return [result for result in self.results if result is not None]
-
-    def _deformed(self, rows: Float[Tensor, "r 3"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Positions, lattices and deformations F (x = y F) that rows stand for."""
-        eye = torch.eye(3, dtype=rows.dtype, device=rows.device)
-        deformation = eye + rows[self.cell_rows].reshape(-1, 3, 3) / self.scales[:, None, None]
-        atoms = rows[self.is_atom]
-        positions = torch.einsum("ni,nij->nj", atoms, deformation[self.batch.graph_index])
-        return positions, self.lattices @ deformation, deformation
-
-    def _evaluate(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Energy and gradient at the search's trial; largest force and stress of each framework."""
-        positions, lattices, deformation = self._deformed(self.search.trial)
-        self._renew_pairs(positions, lattices, deformation)
-        by_term, gradient, virial = self.batch.evaluate(positions, lattices)
-        rows = torch.zeros_like(self.search.trial)
-        graph = self.batch.graph_index
-        rows[self.is_atom] = torch.einsum("nj,nij->ni", gradient, deformation[graph])
-        on_cell = torch.linalg.inv(deformation).transpose(1, 2) @ virial / self.scales[:, None, None]
-        rows[self.cell_rows] = on_cell.reshape(-1, 3)
-        largest = gradient.new_zeros(len(self.ids)).scatter_reduce(0, graph, gradient.norm(dim=1), "amax")
-        stress = virial.abs().amax(dim=(1, 2)) / torch.linalg.det(lattices).abs()
-        return by_term.sum(0), rows, largest, stress * KCAL_PER_CUBIC_ANGSTROM_IN_GPA
-
-    def _converged(self, forces: Tensor, stress: Tensor) -> Bool[Tensor, " g"]:
-        return (forces <= self.config.force_tolerance) & (stress <= self.config.stress_tolerance)
-
-    def _renew_pairs(self, positions: Tensor, lattices: Tensor, deformation: Tensor) -> None:
-        """New pair lists for frameworks in which an atom may have crossed the skin, and for those half-way there."""
-        uff = self.config.uff
-        if self.built_rows is None:
-            used = positions.new_full((len(self.ids),), torch.inf)
-        else:
-            strain = torch.linalg.inv(self.built_deformation) @ deformation
-            strain = strain - torch.eye(3, dtype=strain.dtype, device=strain.device)
-            shift = (self.search.trial - self.built_rows)[self.is_atom].norm(dim=1)
-            moved = shift.new_zeros(len(self.ids)).scatter_reduce(0, self.batch.graph_index, shift, "amax")
-            stretch = torch.linalg.matrix_norm(deformation, 2)
-            used = 2 * moved * stretch + torch.linalg.matrix_norm(strain, 2) * (uff.cutoff + uff.skin)
-        if not bool((used > uff.skin).any()):
-            return
-        old = used > uff.skin / 2
-        points, boxes = positions.cpu().double().numpy(), lattices.cpu().double().numpy()
-        ends = np.cumsum([self.terms[k].num_atoms for k in self.ids])
-        for place in torch.nonzero(old).reshape(-1).tolist():
-            terms = self.terms[self.ids[place]]
-            own = points[ends[place] - terms.num_atoms : ends[place]]
-            self.pairs[place] = find_pairs(own, boxes[place], terms, uff.cutoff + uff.skin)
-        self.batch.set_pairs(self.pairs)
-        if self.built_rows is None:
-            self.built_rows, self.built_deformation = self.search.trial.clone(), deformation
-        else:
-            self.built_rows = torch.where(old[self.row_graph][:, None], self.search.trial, self.built_rows)
-            self.built_deformation = torch.where(old[:, None, None], deformation, self.built_deformation)
-
-    def _finish(self, over: Bool[Tensor, " g"], num_steps: int) -> None:
-        """Write down what is over, and go on with the rest."""
-        positions, lattices, _ = self._deformed(self.search.best)
-        points = np.split(positions.cpu().double().numpy(), np.cumsum([self.terms[k].num_atoms for k in self.ids])[:-1])
-        boxes = lattices.cpu().double().numpy()
-        for place in torch.nonzero(over).reshape(-1).tolist():
-            index = self.ids[place]
-            start, terms = self.structures[index], self.terms[index]
-            final = Structure(boxes[place], points[place] @ np.linalg.inv(boxes[place]), start.atomic_numbers)
-            answer = energy_forces_stress([final], [terms], self.config.uff)[0]
-            before = self.initial_energy[index]
-            self.results[index] = _finished(start, final, terms, answer, before, num_steps, self.config)
-        keep = ~over
-        self.search.keep(keep)
-        assert self.built_rows is not None
-        self.built_rows, self.built_deformation = self.built_rows[keep[self.row_graph]], self.built_deformation[keep]
-        self.lattices, self.scales = self.lattices[keep], self.scales[keep]
-        chosen = torch.nonzero(keep).reshape(-1).tolist()
-        self.ids, self.pairs = [self.ids[k] for k in chosen], [self.pairs[k] for k in chosen]
-        if self.ids:
-            self._layout()
-            self.batch = UffBatch.of([self.terms[k] for k in self.ids], self.config.uff)
-            self.batch.set_pairs(self.pairs)

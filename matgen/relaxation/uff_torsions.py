@@ -84,8 +84,8 @@ def _torsion(
 def improper_terms(halves: HalfBonds, numbers: np.ndarray, typing: UffTyping) -> tuple[np.ndarray, np.ndarray]:
     """Inversions at planar C, N and O and at pyramidal P, As, Sb and Bi with exactly three neighbours.
 
-    Not where metals bridge (oxygen of a bridging carboxylate): the plane of such an atom is its carbon's, and its angles
-    are far from 120 degrees, where the term is not continuous (see `improper_energy`).
+    Not where metals bridge (oxygen of a bridging carboxylate): the plane of such an atom is its carbon's, and its
+    angles are far from 120 degrees, where the term is not continuous (see `improper_energy`).
 
     Returns:
         half bonds [m, 3] from the centre; K (kcal/mol), C0, C1, C2 [m, 4].
