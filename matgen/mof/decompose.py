@@ -77,7 +77,7 @@ def decompose(structure: Structure, config: DecomposeConfig | None = None) -> Fr
     bonds = find_bonds(structure, config.bonds)
     distances = np.linalg.norm(bonds.vectors(structure), axis=1)
     _refuse_bad_contacts(structure, bonds, distances, config)
-    parts = find_parts(structure.atomic_numbers, bonds, distances)
+    parts = find_parts(structure.atomic_numbers, bonds, distances, config.remove_bound_solvent)
     if LINKER not in parts.roles:
         raise DecompositionError(f"{structure.formula} has no fragment that could be a linker", status="no_linker")
     parts, dimension = _pruned(structure.atomic_numbers, parts, config)

@@ -46,16 +46,17 @@ def hill_formula(atomic_numbers: np.ndarray) -> str:
     return "".join(f"{s}{counts[s] if counts[s] > 1 else ''}" for s in ordered)
 
 
-def find_parts(atomic_numbers: np.ndarray, bonds: Bonds, distances: np.ndarray) -> Parts:
+def find_parts(atomic_numbers: np.ndarray, bonds: Bonds, distances: np.ndarray, remove_water: bool = True) -> Parts:
     """Cut a structure by the metal-oxo rule, before anything is merged.
 
     Args:
         atomic_numbers: int [n].
         bonds: of the structure.
         distances: Å, of the bonds.
+        remove_water: take water off a metal that holds it alone.
 
     Returns:
-        nodes, linkers and node bridges; solvent that no metal holds and water on one metal are removed.
+        nodes, linkers and node bridges; solvent that no metal holds is removed, and water on one metal.
     """
     metal = IS_METAL[atomic_numbers]
     touches_metal = metal[bonds.first] | metal[bonds.second]
@@ -68,7 +69,8 @@ def find_parts(atomic_numbers: np.ndarray, bonds: Bonds, distances: np.ndarray) 
         numbers = atomic_numbers[atoms]
         is_node = len(atoms) == 1 or bool(np.isin(numbers, (1, 8)).all())
         held = fragments.metals_of(index)
-        if held == 0 or (held == 1 and is_node and _is_water(numbers, fragments.nearest(index))):
+        is_water = held == 1 and is_node and _is_water(numbers, fragments.nearest(index))
+        if held == 0 or (remove_water and is_water):
             gone[atoms] = True
             removed.append((hill_formula(numbers), "free" if held == 0 else "bound"))
         elif is_node:

@@ -65,7 +65,7 @@ def _molecule(atomic_numbers: np.ndarray, bonds: np.ndarray, connection_atoms: n
     from rdkit import Chem
 
     pairs = np.asarray(bonds, dtype=np.int64).reshape(-1, 2)
-    counted, hydrogens = _counted_hydrogens(atomic_numbers, pairs)
+    counted, hydrogens = _counted_hydrogens(atomic_numbers, pairs, connection_atoms)
     metal = IS_METAL[atomic_numbers].tolist()
     molecule = Chem.RWMol()
     index: list[int] = []
@@ -91,11 +91,14 @@ def _molecule(atomic_numbers: np.ndarray, bonds: np.ndarray, connection_atoms: n
     return molecule
 
 
-def _counted_hydrogens(atomic_numbers: np.ndarray, bonds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _counted_hydrogens(
+    atomic_numbers: np.ndarray, bonds: np.ndarray, connection_atoms: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Which atoms are hydrogens that become a count, and the count on every atom."""
     n = len(atomic_numbers)
     degree = np.bincount(bonds.ravel(), minlength=n)
     light = (atomic_numbers == 1) & (degree == 1)
+    light[connection_atoms] = False
     heavy = (atomic_numbers != 1) & ~IS_METAL[atomic_numbers]
     i, j = bonds[:, 0], bonds[:, 1]
     counted = np.zeros(n, dtype=bool)

@@ -3,6 +3,8 @@
 from math import gcd
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from matgen.crystal.structure import Structure, reduce_cell
@@ -26,9 +28,13 @@ def reduced_primitive_cell(structure: Structure, tolerance: float = 0.1) -> Stru
     if len(translations) == 1:
         return structure
     basis = _basis(translations)
-    coords, numbers = structure.frac_coords @ np.linalg.inv(basis), structure.atomic_numbers
-    keep = _first_of_each(coords, numbers, basis @ structure.lattice, len(translations))
-    return _reduced(Structure(basis @ structure.lattice, coords[keep], numbers[keep]))
+    small = _reduced(
+        Structure(basis @ structure.lattice, structure.frac_coords @ np.linalg.inv(basis), structure.atomic_numbers)
+    )
+    keep = _first_of_each(small, len(translations), tolerance)
+    if keep is None:
+        return structure
+    return Structure(small.lattice, small.frac_coords[keep], small.atomic_numbers[keep])
 
 
 def _reduced(structure: Structure) -> Structure:
@@ -46,16 +52,29 @@ def _translations(structure: Structure, tolerance: float) -> np.ndarray:
     rarest = coords[numbers == kinds[counts.argmin()]]
     tree = cKDTree(coords, boxsize=1.0)
     probes = np.random.default_rng(0).permutation(len(numbers))  # a wrong translation fails at its first few atoms
-    found = [zero[0]]
+    group: set[tuple[float, ...]] = {(0.0, 0.0, 0.0)}
     for shift in rarest[1:] - rarest[0]:
         snapped = _snapped(shift, gcd(*counts.tolist()))
-        if snapped is not None and all(
-            _maps(structure, tree, snapped, atoms, tolerance) for atoms in (probes[:8], probes[8:])
-        ):
-            found.append(snapped - np.floor(snapped))
-    # Near-translations need not form a group; then none of them is one.
-    translations = np.unique(np.rint(np.array(found) * 1e9) / 1e9, axis=0)
-    return translations if _is_group(translations) else zero
+        if snapped is None or _key(snapped) in group:
+            continue
+        if all(_maps(structure, tree, snapped, atoms, tolerance) for atoms in (probes[:8], probes[8:])):
+            group = _extended(group, snapped)
+    if len(numbers) % len(group):  # a near-translation that no whole number of atoms can obey
+        return zero
+    return np.array(sorted(group))
+
+
+def _key(shift: np.ndarray) -> tuple[float, ...]:
+    rounded = np.rint(shift * 1e9) / 1e9
+    return tuple((rounded - np.floor(rounded)).tolist())
+
+
+def _extended(group: set[tuple[float, ...]], shift: np.ndarray) -> set[tuple[float, ...]]:
+    """The group that all sums of its members with multiples of a translation make."""
+    order, multiple = 1, shift
+    while _key(multiple) not in group:
+        order, multiple = order + 1, multiple + shift
+    return {_key(np.array(member) + k * shift) for member in group for k in range(order)}
 
 
 def _maps(structure: Structure, tree: cKDTree, shift: np.ndarray, atoms: np.ndarray, tolerance: float) -> bool:
@@ -78,13 +97,6 @@ def _snapped(shift: np.ndarray, order: int) -> np.ndarray | None:
     return None
 
 
-def _is_group(translations: np.ndarray) -> bool:
-    """Whether sums of translations are translations, modulo 1."""
-    sums = (translations[:, None] + translations).reshape(-1, 3)
-    difference = sums[:, None] - translations
-    return bool((np.abs(difference - np.rint(difference)).max(axis=2).min(axis=1) < 1e-4).all())
-
-
 def _basis(translations: np.ndarray) -> np.ndarray:
     """Basis [3, 3] of the lattice that unit vectors and translations span (Hermite normal form of integer rows)."""
     order = len(translations)
@@ -104,19 +116,15 @@ def _basis(translations: np.ndarray) -> np.ndarray:
     return basis / denominator
 
 
-def _first_of_each(coords: np.ndarray, numbers: np.ndarray, lattice: np.ndarray, order: int) -> np.ndarray:
-    """First atom of each set of copies modulo the new lattice."""
-    metric = lattice @ lattice.T
-    taken = np.zeros(len(numbers), dtype=bool)
-    keep = []
-    for atom in range(len(numbers)):
-        if taken[atom]:
-            continue
-        keep.append(atom)
-        difference = coords - coords[atom]
-        difference -= np.rint(difference)
-        squared = np.einsum("ij,jk,ik->i", difference, metric, difference)
-        squared[(numbers != numbers[atom]) | taken] = np.inf
-        taken[np.argsort(squared, kind="stable")[:order]] = True
-    assert len(keep) * order == len(numbers), "the translations do not divide the atoms"
-    return np.array(keep)
+def _first_of_each(structure: Structure, order: int, tolerance: float) -> np.ndarray | None:
+    """First atom of each set of copies modulo the new lattice; None where they do not fall into sets of this order."""
+    numbers = structure.atomic_numbers
+    heights = 1.0 / np.linalg.norm(np.linalg.inv(structure.lattice), axis=0)
+    reach = 2.0 * tolerance / heights.min()
+    tree = cKDTree(wrap(structure.frac_coords), boxsize=1.0)
+    pairs = tree.query_pairs(min(reach, 0.49), output_type="ndarray")
+    pairs = pairs[numbers[pairs[:, 0]] == numbers[pairs[:, 1]]]
+    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(numbers), len(numbers)))
+    _, label = connected_components(graph, directed=False)
+    _, first, count = np.unique(label, return_index=True, return_counts=True)
+    return np.sort(first) if (count == order).all() else None
