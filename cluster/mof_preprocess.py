@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -29,6 +30,7 @@ from matgen.sources.source import Source, open_source
 
 logger = logging.getLogger(__name__)
 
+EMBEDDED = Path(__file__).resolve().parent.parent / "experiments" / "data"
 _SAME_BLOCK = 0.1  # Å, to which the distances to the origin of two blocks of one framework agree if they are one
 _floats, _shorts = pa.list_(pa.float32()), pa.list_(pa.int16())
 
@@ -205,8 +207,14 @@ def mof_preprocess(run: MofRun) -> dict[str, Any]:
 
 
 def source_path(name: str, data: Path | None) -> str:
-    """Return the parquet of a data set in the data folder, such as qmof.parquet for qmof, where there is one."""
-    if data is not None:
-        for file in sorted(data.glob(f"{name}*.parquet")):
+    """Return the parquet of a data set: shipped, or in the data folder, such as qmof.parquet for qmof.
+
+    Args:
+        name: of the data set, or a path.
+        data: folder of data sets; None takes the variable MATGEN_DATA.
+    """
+    folders = [EMBEDDED, data or Path(os.environ["MATGEN_DATA"])] if data or "MATGEN_DATA" in os.environ else [EMBEDDED]
+    for folder in folders:
+        for file in sorted(folder.glob(f"{name}*.parquet")):
             return str(file)
     return name

@@ -5,7 +5,7 @@ import difflib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from experiments import mofdiff_qmof, symmcd_custom, symmcd_demo, symmcd_mp20, symmcd_seed_comparison
+from experiments import mofdiff_demo, mofdiff_qmof, symmcd_custom, symmcd_demo, symmcd_mp20, symmcd_seed_comparison
 from matgen.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ EXPERIMENTS: dict[str, Callable[[], "Experiment | MofExperiment"]] = {
         symmcd_custom.symmcd_carbon24,
         symmcd_custom.symmcd_custom,
         symmcd_seed_comparison.symmcd_seed_comparison,
+        mofdiff_demo.mofdiff_demo,
         mofdiff_qmof.mofdiff_qmof,
         mofdiff_qmof.mofdiff_qmof_paper,
     )

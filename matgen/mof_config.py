@@ -5,10 +5,13 @@ from dataclasses import dataclass, field, replace
 from matgen.config import ComposedExperiment
 from matgen.models.block_encoder import BlockEncoderConfig
 from matgen.models.mofdiff import MOFDiffConfig
+from matgen.models.mofdiff_latent import LatentConfig, PriorConfig
 from matgen.models.mofdiff_sampling import CoarseSamplerConfig
+from matgen.models.mofdiff_score import ScoreConfig
 from matgen.mof.assemble import AssembleConfig
 from matgen.mof.decompose import DecomposeConfig
 from matgen.mof.lookup import LookupConfig
+from matgen.nn.gemnet import GemNetConfig, GraphConfig, ReadoutConfig
 from matgen.relaxation.uff_relax import UffRelaxConfig
 from matgen.sources.source import SourceConfig
 from matgen.training.state import TrainConfig
@@ -107,3 +110,31 @@ class MofExperiment(ComposedExperiment):
         """Return a copy whose every draw follows from another seed."""
         blocks = replace(self.blocks, train=replace(self.blocks.train, seed=seed))
         return replace(self, seed=seed, blocks=blocks, train=replace(self.train, seed=seed))
+
+
+def tiny_block_encoder() -> BlockEncoderConfig:
+    """An encoder for demonstrations and tests."""
+    return BlockEncoderConfig(
+        graph=GraphConfig(num_radial=8, num_angular=3), network=_tiny(2.0), readout=_tiny_readout(), hidden=48
+    )
+
+
+def tiny_mofdiff() -> MOFDiffConfig:
+    """A coarse diffusion for demonstrations and tests."""
+    graph = GraphConfig(cutoff=4.0, num_radial=8, num_angular=3)
+    latent = LatentConfig(dim=16, graph=graph, network=_tiny(6.0), readout=_tiny_readout(), hidden=48)
+    return MOFDiffConfig(
+        latent=latent,
+        score=ScoreConfig(graph=graph, network=_tiny(12.0), condition_dim=48),
+        prior=PriorConfig(hidden=48, num_layers=2),
+    )
+
+
+def _tiny(mean_neighbors: float) -> GemNetConfig:
+    return GemNetConfig(
+        node_dim=32, edge_dim=24, num_layers=2, triplet_dim=8, radial_dim=8, mean_neighbors=mean_neighbors
+    )
+
+
+def _tiny_readout() -> ReadoutConfig:
+    return ReadoutConfig(num_heads=4, head_dim=8, hidden=32)

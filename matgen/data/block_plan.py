@@ -53,7 +53,7 @@ class BlockPlan:
 
     def indices(self, step: int) -> np.ndarray:
         """Return the blocks of a step (0-based), int64[batch_size]; the two of a pair follow one another."""
-        rng = np.random.Generator(np.random.Philox(key=[self.seed & (2**64 - 1), (1 << 63) + step]))
+        rng = self._rng((1 << 63) + step)
         pairs = self._stream(self.paired, step, self.num_pairs, 0)
         lone = self._stream(self.single, step, self.batch_size - 2 * self.num_pairs, 1)
         if len(lone) < self.batch_size - 2 * len(pairs):  # an odd batch of identities that all have pairs
@@ -86,9 +86,13 @@ class BlockPlan:
         if key not in self._shuffles:
             while len(self._shuffles) > 6:
                 self._shuffles.pop(next(iter(self._shuffles)))
-            rng = np.random.Generator(np.random.Philox(key=[self.seed & (2**64 - 1), 3 * number + which]))
-            self._shuffles[key] = rng.permutation(count)
+            self._shuffles[key] = self._rng(3 * number + which).permutation(count)
         return self._shuffles[key]
+
+    def _rng(self, stream: int) -> np.random.Generator:
+        # a list of such large integers would become floats, and all streams one
+        key = np.array([self.seed & (2**64 - 1), stream], dtype=np.uint64)
+        return np.random.Generator(np.random.Philox(key=key))
 
     def _draw(self, identities: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if len(identities) == 0:

@@ -1,0 +1,42 @@
+"""The whole line on frameworks in minutes: a small set, tiny networks, few of everything."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matgen.mof_config import MofExperiment
+
+
+def mofdiff_demo() -> "MofExperiment":
+    """The whole line on frameworks in some minutes on a laptop: embedded frameworks, tiny networks, a report"""
+    from dataclasses import replace
+
+    from matgen.models.mofdiff_sampling import CoarseSamplerConfig
+    from matgen.mof_config import (
+        BlocksConfig,
+        MofExperiment,
+        MofPreprocessConfig,
+        MofRelaxConfig,
+        MofSampleConfig,
+        TrainConfig,
+        tiny_block_encoder,
+        tiny_mofdiff,
+    )
+
+    train = TrainConfig(
+        max_steps=300,
+        batch_size=64,
+        learning_rate=1e-3,
+        warmup_steps=20,
+        validate_every=100,
+        checkpoint_every=100,
+        ema_decay=0.99,
+    )
+    return MofExperiment(
+        name="mofdiff_demo",
+        preprocess=MofPreprocessConfig(source="mof_demo", shard_size=32),
+        blocks=BlocksConfig(model=tiny_block_encoder(), train=replace(train, max_steps=200)),
+        model=tiny_mofdiff(),
+        train=train,
+        sample=MofSampleConfig(count=32, shard_size=16, batch_size=16, sampler=CoarseSamplerConfig(num_steps=50)),
+        relax=MofRelaxConfig(limit=16),
+    )
