@@ -40,9 +40,10 @@ CONTACT_RADII = _radii()
 class Surroundings:
     """What does not change while blocks turn about their centres.
 
-    lattice: [3, 3]; centres: [K, 3] Å; numbers, block, kind, donor, acceptor: of all atoms [n]; kind is 0 for an atom at a
-    connection, 1 for its neighbours, 2 for others; donor marks hydrogen on N or O, acceptor N, O, F and Cl. near: for each block, (blocks,
-    translations [., 3] in Å) whose atoms may touch it. radius: [K] Å, of the farthest atom from its centre.
+    lattice: [3, 3]; centres: [K, 3] Å. numbers, block, kind, donor, acceptor: of all atoms [n]; kind is 0 for an atom
+    at a connection, 1 for its neighbours, 2 for others; donor marks hydrogen on N or O, acceptor N, O, F and Cl.
+    start: [K + 1], first atom of each block. radius: [K] Å, of the farthest atom from its centre. near: for each
+    block, (blocks, translations [., 3] in Å) whose atoms may touch it.
     """
 
     lattice: np.ndarray
@@ -132,7 +133,6 @@ def contact_energy(around: Surroundings, k: int, options: np.ndarray, cart: np.n
     atom, place = _environment(around, k, cart)
     if len(atom) == 0:
         return np.zeros(len(options))
-    own = slice(around.start[k], around.start[k + 1])
     squared = _squared_distances(options.astype(np.float32), place.astype(np.float32))
     return _energy(around, k, atom, squared)
 

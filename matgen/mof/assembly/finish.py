@@ -116,7 +116,7 @@ def _fit(
 ) -> list[_Candidate]:
     """Match and refine, and match what stays open again; starts without a full matching are left out."""
     results: dict[int, _Candidate] = {}
-    todo = {i: start for i, start in enumerate(starts)}
+    todo = dict(enumerate(starts))
     for _ in range(config.rematch):
         rows = {}
         for i, (at, rotations, fit) in todo.items():

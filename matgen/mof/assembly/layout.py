@@ -26,8 +26,8 @@ class Group:
 
     block: [G], number in the batch. slot: [G, C], connection in the batch (the last one, a dummy, where padded).
     points: [G, C, 6] Å, the two atoms of the cut bond in the block's frame, the outer first; mask: [G, C].
-    partner: [G, C, M], connection in the batch; offset: [G, C, M, 6] Å, from this block's centre to the partner's, twice;
-    candidate: [G, C, M], whether this is a candidate and no padding. pair: [G, C, M], row of the batch's pair tables.
+    partner: [G, C, M], connection in the batch; offset: [G, C, M, 6] Å, from this block's centre to the partner's,
+    twice; candidate: [G, C, M], whether this is a candidate and no padding. pair: [G, C, M], row of the batch's pair tables.
     """
 
     block: Tensor
