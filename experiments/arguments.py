@@ -119,8 +119,10 @@ def add_generate(command: AddCommand) -> None:
         "  matgen generate --count 1000 --space-group 225 --elements Li,Fe,P,O --seed 1 --workers 2 --out new\n"
         "  matgen generate --count 100 --require-elements Li --forbid-elements Pb,Cd,Hg --out new\n"
         "  matgen generate --count 20 --template '225:a=Na,b=Cl' --out rocksalt   (or leave elements free: 225:a,b)\n"
-        "  matgen generate --count 1000 --sampler paper --out new     (1000 steps with a corrector; slow)\n",
+        "  matgen generate --count 1000 --sampler paper --out new     (1000 steps with a corrector; slow)\n"
+        "  matgen generate --kind mof --count 100 --relax --out mofs  (frameworks, relaxed with UFF4MOF)\n",
     )
+    parser.add_argument("--kind", choices=["crystal", "mof"], default="crystal", help="what to draw (default: crystal)")
     parser.add_argument("--count", type=count, default=100, help="samples to draw (default: 100)")
     parser.add_argument("--out", type=Path, required=True, help="directory for samples/ and structures/")
     what = parser.add_argument_group("what to draw")

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 
 def generate_command(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Draw crystals; the summary has n, counts by status, rates and the most frequent formulas."""
+    """Draw crystals, or frameworks; the summary has n, counts by status, rates and the most frequent formulas."""
+    if arguments.kind == "mof":
+        from experiments.generate_mof import generate_mofs
+
+        return generate_mofs(arguments)
     from cluster.decode import decode_stage
     from cluster.relax import relax_stage
     from cluster.sample import SHIPPED_CHECKPOINT, sample

@@ -117,7 +117,7 @@ def configured(experiment: ExperimentT, arguments: argparse.Namespace) -> Experi
     return experiment
 
 
-def make_run(experiment: "Experiment", arguments: argparse.Namespace) -> "Run":
+def make_run(experiment: ExperimentT, arguments: argparse.Namespace) -> "Run[ExperimentT]":
     """Build the Run of a command.
 
     Raises:

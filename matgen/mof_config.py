@@ -92,6 +92,20 @@ class MofRelaxConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MofEvaluateConfig:
+    """Settings of the stage evaluate.
+
+    `porosity` measures pores with pyzeo where it is installed; `reference_limit` structures of the source are scored
+    beside the samples, 0 for none.
+    """
+
+    porosity: bool = True
+    reference_limit: int = 200
+    shard_deadline_s: float = 3600.0
+    row_deadline_s: float = 300.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class MofExperiment(ComposedExperiment):
     """Everything that decides what a run on frameworks computes."""
 
@@ -105,6 +119,7 @@ class MofExperiment(ComposedExperiment):
     sample: MofSampleConfig = field(default_factory=MofSampleConfig)
     decode: MofDecodeConfig = field(default_factory=MofDecodeConfig)
     relax: MofRelaxConfig = field(default_factory=MofRelaxConfig)
+    evaluate: MofEvaluateConfig = field(default_factory=MofEvaluateConfig)
 
     def with_seed(self, seed: int) -> "MofExperiment":
         """Return a copy whose every draw follows from another seed."""
