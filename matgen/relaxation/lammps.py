@@ -24,6 +24,8 @@ from matgen.relaxation.uff_terms import UffTerms
 
 __all__ = ["Lammps", "LammpsConfig", "LammpsError", "lammps_is_installed"]
 
+WORKER = Path(__file__).with_name("lammps_worker.py")
+
 _log = logging.getLogger(__name__)
 
 _ATM = 1 / 68568.415  # kcal/mol/Å^3, LAMMPS's own conversion in units real
@@ -54,7 +56,7 @@ class LammpsConfig:
     rounds: int = 2
     energy_tolerance: float = 1e-8
     force_tolerance: float = 1e-4
-    max_iterations: int = 5000
+    max_iterations: int = 1000
     max_displacement: float = 0.1
     max_strain: float = 0.001
 
@@ -172,11 +174,7 @@ class Lammps:
         self.close()
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
-            [
-                sys.executable,
-                "-P",
-                str(Path(__file__).with_name("lammps_worker.py")),
-            ],  # -P: its `import lammps` is not our file
+            [sys.executable, "-P", str(WORKER)],  # -P: `import lammps` there is not this file
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

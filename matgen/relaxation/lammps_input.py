@@ -10,7 +10,7 @@ from matgen.relaxation.uff_terms import UffTerms
 __all__ = ["LammpsCell", "data_file", "lammps_cell", "style_commands"]
 
 _SIGMA = 2.0 ** (-1 / 6)  # sigma of Lennard-Jones over the distance of its minimum
-_MARGIN = 1.25  # a cell may shrink by this much before its images of a bonded atom get confused
+_MARGIN = 1.15  # a cell may shrink by this much before its images of a bonded atom get confused
 
 
 @dataclass(frozen=True, eq=False)

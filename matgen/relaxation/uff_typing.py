@@ -17,7 +17,7 @@ from matgen.relaxation.uff_parameters import types_of_element, uff_types
 __all__ = ["UffTyping", "UntypedAtomError", "type_atoms"]
 
 _H, _B, _C, _N, _O, _SI, _P, _S = 1, 5, 6, 7, 8, 14, 15, 16
-_PLANAR_SUM = 350.0  # degrees; three angles that add up to more lie in a plane
+_PLANAR_SUM = 345.0  # degrees; three angles that add up to more lie almost in a plane (oxide of a Zr6 node: 351)
 _Choice = tuple[str, str]  # type, and why it is a guess ("" where it is not)
 
 
@@ -188,7 +188,7 @@ def _sulfur(env: Environment, index: int, ring_atoms: set[int]) -> _Choice:
     if index in ring_atoms:
         return "S_R", ""
     if count == 0:
-        return ("S_3_f" if metals == 3 else "S_3+2"), ("" if metals <= 3 else f"with {metals} metals")
+        return ("S_3_f" if metals == 3 else "S_3+2"), ("" if metals <= 3 else f"with {metals} neighbours")
     if count == 1:
         return ("S_2" if metals == 0 else "S_3+2"), ""
     if count == 2:
