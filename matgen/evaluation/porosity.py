@@ -103,7 +103,7 @@ class PorosityWorker:
             MissingDependencyError: pyzeo is not installed.
         """
         if importlib.util.find_spec("pyzeo") is None:
-            raise MissingDependencyError("porosity needs pyzeo: pip install 'matgen[mof]'")
+            raise MissingDependencyError("porosity needs pyzeo: pip install 'matgen[pores]'")
         self.config = config or PorosityConfig()
         self._process: subprocess.Popen[bytes] | None = None
 
