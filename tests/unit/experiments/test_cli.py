@@ -109,16 +109,16 @@ def test_doctor_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_every_experiment_survives_json_and_has_a_small_twin() -> None:
     from experiments.listing import EXPERIMENTS, find_experiment
-    from experiments.run import STAGE_FUNCTIONS
+    from experiments.run import MOF_STAGE_FUNCTIONS, STAGE_FUNCTIONS, is_mof
     from experiments.small import small
-    from matgen.config import Experiment
 
     for name in EXPERIMENTS:
         experiment = find_experiment(name)
         assert experiment.name == name
-        assert Experiment.from_json(experiment.to_json()) == experiment
+        assert type(experiment).from_json(experiment.to_json()) == experiment
         assert small(experiment).train.max_steps == 60
-        assert set(experiment.stages) <= set(STAGE_FUNCTIONS)
+        assert set(experiment.stages) <= set(MOF_STAGE_FUNCTIONS if is_mof(experiment) else STAGE_FUNCTIONS)
+        assert experiment.with_seed(7).set("train.max_steps=3").train.seed == 7
 
 
 def test_help_imports_nothing_heavy() -> None:
