@@ -1,7 +1,6 @@
 """Cut real frameworks, forget every orientation, assemble again in a fresh process, compare with the originals."""
 
 import contextlib
-import functools
 import json
 import logging
 import subprocess
@@ -22,10 +21,10 @@ from cluster.decode import structure_columns
 from cluster.decompose import DecomposeWork
 from cluster.frameworks import ARRAY_FIELDS, stored_blocks, stored_framework
 from cluster.lineage import StageLineage, finish_stage, open_stage, require_stage, run_id
+from cluster.mof_comparison import ASSEMBLED_FIELDS, TEXT_FIELDS, CompareWork
 from cluster.parts import Shard, part_paths, read_part, read_table, shards_of_parts, status_counts, write_table
 from cluster.preprocess import source_shards
 from cluster.session import ray_session, session_environment
-from matgen.crystal.structure import Structure
 from matgen.errors import StageError
 from matgen.mof.assemble import AssembleConfig, Assembly, AssemblyInput, assemble, reorient
 from matgen.mof.assembly.perturb import PerturbConfig, Replacer, perturb
@@ -37,43 +36,16 @@ from matgen.sources.source import SourceConfig, open_source
 
 logger = logging.getLogger(__name__)
 
-_TEXT = [("material_id", pa.string()), ("status", pa.string()), ("reason", pa.string())]
 _FORGOTTEN = {"pairs", "pair_image", "block_shape"}
 _INPUT_FIELDS = [(name, kind) for name, kind in ARRAY_FIELDS if name not in _FORGOTTEN]
-INPUT_SCHEMA = pa.schema([*_TEXT, *_INPUT_FIELDS, ("replaced_by", pa.list_(pa.string()))])
-ASSEMBLED_FIELDS = [
-    ("num_atoms_assembled", pa.int32()),
-    ("num_pairs", pa.int32()),
-    ("max_residual", pa.float64()),  # Å, of the two connection points of a pair
-    ("mean_residual", pa.float64()),
-    ("shortest_contact", pa.float64()),  # Å
-    ("score", pa.float64()),
-    ("cpu_seconds", pa.float64()),  # of the shard, shared equally
-]
+INPUT_SCHEMA = pa.schema([*TEXT_FIELDS, *_INPUT_FIELDS, ("replaced_by", pa.list_(pa.string()))])
 ASSEMBLED_SCHEMA = pa.schema(
     [
-        *_TEXT,
+        *TEXT_FIELDS,
         *ASSEMBLED_FIELDS,
         ("lattice", pa.list_(pa.float64())),
         ("structure_frac_coords", pa.list_(pa.float64())),
         ("structure_atomic_numbers", pa.list_(pa.int16())),
-    ]
-)
-RESULT_SCHEMA = pa.schema(
-    [
-        *_TEXT,
-        ("formula", pa.string()),
-        ("num_atoms", pa.int32()),
-        ("num_atoms_kept", pa.int32()),
-        ("num_blocks", pa.int32()),
-        ("num_connections", pa.int32()),
-        ("dimension", pa.int8()),
-        ("decomposed", pa.bool_()),
-        ("closed", pa.bool_()),
-        ("matched", pa.bool_()),
-        ("rms", pa.float64()),  # in units of (volume per atom)^(1/3), as StructureMatcher gives it
-        ("replaced_by", pa.list_(pa.string())),
-        *ASSEMBLED_FIELDS,
     ]
 )
 
@@ -176,76 +148,6 @@ class AssembleWork:
     def failed(self, row: Mapping[str, Any], status: str, reason: str) -> Mapping[str, Any]:
         """A framework that could not be assembled."""
         return {"material_id": row["material_id"], "status": status, "reason": reason}
-
-
-class CompareWork:
-    """Compares the frameworks that were cut with what came back."""
-
-    schema = RESULT_SCHEMA
-
-    def __init__(self, directory: Path, must_match: bool) -> None:
-        self.directory = directory
-        self.must_match = must_match
-
-    def setup(self) -> None:
-        """Nothing to load."""
-
-    def load(self, shard: Shard) -> Sequence[Any]:
-        """Pair the frameworks with their assemblies."""
-        name = Path(shard.payload).name
-        parts = [read_part(self.directory / stage / name) for stage in ("frameworks", "inputs", "assembled")]
-        return list(zip(*parts, strict=True))
-
-    def process(self, rows: Sequence[Any]) -> list[Mapping[str, Any]]:
-        """Compare them one by one."""
-        return [self._compared(*row) for row in rows]
-
-    def failed(self, row: Any, status: str, reason: str) -> Mapping[str, Any]:
-        """A pair that could not be compared."""
-        return {**self._base(*row), "status": status, "reason": reason}
-
-    def _base(self, cut: Mapping[str, Any], given: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, Any]:
-        names = ("material_id", "formula", "num_atoms", "num_atoms_kept", "num_blocks", "num_connections", "dimension")
-        result = {name: cut.get(name) for name in names} | {"replaced_by": given.get("replaced_by")}
-        result |= {name: made.get(name) for name in ("status", "reason", *dict(ASSEMBLED_FIELDS))}
-        closed = made["status"] in ("ok", "clash") and made.get("num_pairs") is not None
-        return {**result, "decomposed": cut["status"] == "ok", "closed": closed, "matched": False}
-
-    def _compared(self, cut: Mapping[str, Any], given: Mapping[str, Any], made: Mapping[str, Any]) -> Mapping[str, Any]:
-        result = self._base(cut, given, made)
-        if not result["closed"]:
-            return result
-        original, _ = stored_framework(cut).to_structure()
-        assembled = Structure(
-            np.array(made["lattice"]).reshape(3, 3),
-            np.array(made["structure_frac_coords"]).reshape(-1, 3),
-            np.array(made["structure_atomic_numbers"]),
-        )
-        rms = framework_rms(original, assembled)
-        if rms is not None:
-            return {**result, "matched": True, "rms": rms}
-        if self.must_match and made["status"] == "ok":
-            reason = "closed, but StructureMatcher (stol 0.5, ltol 0.3, angle 10) finds no match"
-            return {**result, "status": "no_match", "reason": reason}
-        return result
-
-
-@functools.cache
-def _matcher() -> Any:
-    from pymatgen.analysis.structure_matcher import StructureMatcher
-
-    return StructureMatcher(stol=0.5, ltol=0.3, angle_tol=10.0, primitive_cell=False)
-
-
-def framework_rms(first: Structure, second: Structure) -> float | None:
-    """Root mean square distance of two primitive frameworks, None without a match.
-
-    Source: the settings with which the literature compares assembled frameworks, stol 0.5, ltol 0.3, angle_tol 10.
-    """
-    if first.num_atoms != second.num_atoms:
-        return None
-    found = _matcher().get_rms_dist(first.to_pymatgen(), second.to_pymatgen())
-    return None if found is None else float(found[0])
 
 
 def row_seed(seed: int, name: str) -> int:

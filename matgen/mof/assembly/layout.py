@@ -25,9 +25,9 @@ class Group:
     """Blocks that are turned at the same time, all metal nodes or all linkers of the batch.
 
     block: [G], number in the batch. slot: [G, C], connection in the batch (the last one, a dummy, where padded).
-    points: [G, C, 6] Å, the two atoms of the cut bond in the block's frame, the outer first; mask: [G, C].
-    partner: [G, C, M], connection in the batch; offset: [G, C, M, 6] Å, from this block's centre to the partner's,
-    twice; candidate: [G, C, M], whether this is a candidate and no padding. pair: [G, C, M], row of the batch's pair tables.
+    points: [G, C, 6] Å, both atoms of the cut bond in the block's frame, the outer first; mask: [G, C].
+    partner: [G, C, M], connection in the batch. offset: [G, C, M, 6] Å, from this block's centre to the partner's,
+    twice. candidate: [G, C, M], whether this is one and no padding. pair: [G, C, M], row of the batch's pair tables.
     """
 
     block: Tensor

@@ -102,7 +102,7 @@ def _near_centres(
 def _products(
     block: np.ndarray, is_metal: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All pairs of a metal connection of `first` and a linker connection of `second`; which pair of blocks each is of."""
+    """All pairs of a metal connection of `first` and a linker connection of `second`, and of which pair of blocks."""
     count = int(block.max()) + 1 if len(block) else 0
     lists = []
     for metal_side in (True, False):

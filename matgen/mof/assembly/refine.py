@@ -47,7 +47,7 @@ class Refined:
 
 @dataclass(eq=False)
 class _Problem:
-    """Padded pairs of L problems: blocks first, second [L, P]; points a, b [L, P, 6]; offset [L, P, 3]; weight [L, P]."""
+    """Padded pairs of L problems: blocks first, second [L, P]; points a, b [L, P, 6]; offset, weight."""
 
     first: Tensor
     second: Tensor

@@ -124,7 +124,7 @@ def search(
 
 
 def _make_pool(layout: Layout, rngs: Sequence[np.random.Generator], config: SearchConfig) -> _Pool:
-    sizes = np.diff(layout.block_offsets)
+    sizes = np.diff(layout.block_offsets).tolist()
     drawn = [random_quaternions(k * config.orientations, rng) for k, rng in zip(sizes, rngs, strict=True)]
     device, dtype = layout.groups[0].points.device, layout.groups[0].points.dtype
     quaternions = torch.as_tensor(np.concatenate(drawn), dtype=dtype, device=device)
@@ -148,7 +148,7 @@ def _draw(layout: Layout, pool: _Pool, rngs: Sequence[np.random.Generator], conf
 
 def _pick(layout: Layout, pool: _Pool, weight: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
     """Draw from the pool by weights [B, S, Q]."""
-    sizes = np.diff(layout.block_offsets)
+    sizes = np.diff(layout.block_offsets).tolist()
     uniform = np.concatenate([rng.random((k, weight.shape[1])) for k, rng in zip(sizes, rngs, strict=True)])
     total = weight.cumsum(-1)
     below = total < torch.as_tensor(uniform, device=weight.device)[..., None] * total[..., -1:]
@@ -221,7 +221,7 @@ def _repaired(
     at = torch.arange(len(mine), device=mine.device)[:, None]
     rotations, is_open = rotations[at, mine], is_open[at, mine]
     fresh = _draw(layout, pool, rngs, config)
-    sizes = np.diff(layout.block_offsets)
+    sizes = np.diff(layout.block_offsets).tolist()
     uniform = np.concatenate([rng.random((k, mine.shape[1])) for k, rng in zip(sizes, rngs, strict=True)])
     redraw = (is_open > 0) & torch.as_tensor(uniform < 0.75, device=mine.device)
     return torch.where(redraw[..., None, None], fresh, rotations)

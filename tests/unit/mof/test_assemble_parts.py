@@ -153,3 +153,23 @@ def test_a_straight_chain_is_found() -> None:
     rows, _ = match(table, np.tile(np.eye(3), (2, 1, 1)))
     chains = straight_chains(table, rows, 2)
     assert len(chains) == 1 and abs(chains[0].axis[2]) == pytest.approx(1.0)
+
+
+def test_gradient_of_the_baseline(framework: Framework) -> None:
+    from scipy.spatial.transform import Rotation
+
+    from matgen.mof.assembly.gradient import _by_vector, objective
+
+    table = candidate_pairs(as_input(framework), 0.15)
+    base = Rotation.random(8, rng=np.random.default_rng(0)).as_matrix()
+    vector = 0.7 * np.random.default_rng(1).standard_normal((8, 3))
+
+    def value(x: np.ndarray) -> float:
+        return objective(table, Rotation.from_rotvec(x).as_matrix() @ base, 1.65)[0]
+
+    gradient = _by_vector(vector, objective(table, Rotation.from_rotvec(vector).as_matrix() @ base, 1.65)[1])
+    for k, i in ((0, 0), (3, 1), (7, 2)):
+        step = np.zeros((8, 3))
+        step[k, i] = 1e-5
+        assert gradient[k, i] == pytest.approx((value(vector + step) - value(vector - step)) / 2e-5, rel=1e-4, abs=1e-8)
+    assert objective(table, identity(framework), 0.02)[0] == pytest.approx(-1.0, abs=1e-3)
