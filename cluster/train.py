@@ -254,19 +254,19 @@ def _fit(trainer: Any) -> None:
     try:
         trainer.fit()
     except TrainingFailedError as error:
-        cause = _original(error)
+        cause = original_error(error)
         if isinstance(cause, MatgenError):
             raise cause from error
         raise StageError(f"training failed: {type(cause).__name__}: {str(cause).splitlines()[0]}") from error
 
 
-def _original(error: BaseException) -> BaseException:
-    """Return what a worker raised, out of what Ray wrapped around it."""
+def original_error(error: BaseException) -> BaseException:
+    """Return what a worker raised, out of what Ray Train wrapped around it."""
     failures = getattr(error, "worker_failures", None)
     if failures:
-        return _original(next(iter(failures.values())))
+        return original_error(next(iter(failures.values())))
     inner = getattr(error, "cause", None) or error.__cause__
-    return error if inner is None else _original(inner)
+    return error if inner is None else original_error(inner)
 
 
 def worker(job: dict[str, Any]) -> None:

@@ -91,9 +91,11 @@ def add_run(command: AddCommand) -> None:
         "  matgen run symmcd_demo --out runs/demo\n"
         "  matgen run symmcd_mp20 preprocess train --data DIR --out runs/mp20 --set train.max_steps=2000\n"
         "  matgen run symmcd_mp20 train --out runs/mp20 --set train.num_workers=2\n"
-        "  matgen run symmcd_custom --data my_cifs/ --out runs/mine --init-from CHECKPOINT\n",
+        "  matgen run symmcd_custom --data my_cifs/ --out runs/mine --init-from CHECKPOINT\n"
+        "  matgen run --config sweep/best.json train --out runs/best   what a sweep found\n",
     )
-    parser.add_argument("experiment", metavar="EXPERIMENT", help="a name that matgen list shows")
+    parser.add_argument("experiment", nargs="?", metavar="EXPERIMENT", help="a name that matgen list shows")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings from a file instead: a sweep's best.json")
     parser.add_argument("stages", nargs="*", metavar="STAGE", help="stages in their order (default: all of them)")
     parser.add_argument("--out", type=Path, help="directory of the run (default: runs/EXPERIMENT)")
     parser.add_argument("--data", help="folder of data sets, file or folder of structures (default: MATGEN_DATA)")

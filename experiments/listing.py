@@ -2,7 +2,9 @@
 
 import argparse
 import difflib
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments import mofdiff_demo, mofdiff_qmof, symmcd_custom, symmcd_demo, symmcd_mp20, symmcd_seed_comparison
@@ -41,6 +43,24 @@ def find_experiment(name: str) -> "Experiment | MofExperiment":
         hint = f"; did you mean {close[0]}?" if close else ""
         raise ConfigError(f"unknown experiment {name!r}{hint} (there are: {', '.join(EXPERIMENTS)})")
     return EXPERIMENTS[name]()
+
+
+def read_experiment(path: Path) -> "Experiment | MofExperiment":
+    """Read an experiment from a file of settings, as `matgen run --show` prints and a sweep's best.json holds.
+
+    Raises:
+        ConfigError: it cannot be read, or is not such a file.
+    """
+    from matgen.config import Experiment
+    from matgen.mof_config import MofExperiment
+
+    try:
+        text = path.read_text()
+        values = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--config {path}: no file of settings ({error})") from error
+    frameworks = isinstance(values, dict) and "blocks" in values
+    return MofExperiment.from_json(text) if frameworks else Experiment.from_json(text)
 
 
 def list_experiments(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -49,9 +49,8 @@ MOF_STAGE_FUNCTIONS = {
 def run_command(arguments: argparse.Namespace) -> dict[str, Any]:
     """matgen run."""
     from experiments.cli import say
-    from experiments.listing import find_experiment
 
-    experiment = find_experiment(arguments.experiment)
+    experiment = _named(arguments)
     stages = chosen_stages(arguments.stages, experiment.stages)
     experiment = configured(experiment, arguments)
     if arguments.show:
@@ -64,6 +63,23 @@ def run_command(arguments: argparse.Namespace) -> dict[str, Any]:
             summary["stages"][stage] = stage_function(stage, run.experiment)(run)
             say(arguments, f"{stage}: {one_line(summary['stages'][stage])}")
     return summary
+
+
+def _named(arguments: argparse.Namespace) -> Any:
+    """Return the experiment of a name, or of a file of settings; with a file all positional words are stages.
+
+    Raises:
+        ConfigError: neither, no such experiment, or no file of settings.
+    """
+    from experiments.listing import find_experiment, read_experiment
+
+    if arguments.config is None:
+        if arguments.experiment is None:
+            raise ConfigError("name an experiment (matgen list shows them), or give --config FILE")
+        return find_experiment(arguments.experiment)
+    if arguments.experiment is not None:
+        arguments.stages = [arguments.experiment, *arguments.stages]
+    return read_experiment(arguments.config)
 
 
 def _one_ray(run: "Run", num_stages: int) -> contextlib.AbstractContextManager[None]:

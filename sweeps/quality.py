@@ -46,9 +46,7 @@ class Sampled:
         return len(next(iter([*self.flags.values(), *self.values.values()])))
 
 
-def quality(
-    sampled: Sampled, reference: Mapping[str, np.ndarray], config: BootstrapConfig | None = None
-) -> Quality:
+def quality(sampled: Sampled, reference: Mapping[str, np.ndarray], config: BootstrapConfig | None = None) -> Quality:
     """Judge samples.
 
     A plain mean rather than a product: early in training single parts are 0, and then a product could not tell which

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from matgen.config import Experiment
 from matgen.models.symmcd import paper_config
-from sweeps.spaces import Parameter, Space, Value, choice, join, log_uniform, presets, uniform
+from sweeps.spaces import Parameter, Space, Value, choice, join, log_uniform, presets
 
 _PROCESS = "model.process"
 _VARIANCE_PRESERVING = ("lattice", "species", "site_symmetry")
@@ -69,10 +69,10 @@ NETWORK = Space(
 LOSSES = Space(
     name="losses",
     summary="weights of the fields in the loss, coordinates at 1",
-    parameters=tuple(
-        log_uniform(f"model.weights.{field}", 0.05, 20.0) for field in ("lattice", "species", "site_symmetry")
-    )
-    + (log_uniform("model.weights.coords", 0.5, 4.0),),
+    parameters=(
+        *(log_uniform(f"model.weights.{field}", 0.05, 20.0) for field in _VARIANCE_PRESERVING),
+        log_uniform("model.weights.coords", 0.5, 4.0),
+    ),
 )
 
 OPTIMISER = Space(
@@ -120,10 +120,10 @@ DEMO = Space(
 PAPER_LOSSES = Space(
     name="paper_losses",
     summary="the published grid: lambda_k, lambda_A, lambda_S in {0.1, 0.5, 1, 5, 10}^3 at lambda_X = 1",
-    parameters=tuple(
-        choice(f"model.weights.{field}", 0.1, 0.5, 1.0, 5.0, 10.0) for field in ("lattice", "species", "site_symmetry")
-    )
-    + (choice("model.weights.coords", 1.0),),
+    parameters=(
+        *(choice(f"model.weights.{field}", 0.1, 0.5, 1.0, 5.0, 10.0) for field in _VARIANCE_PRESERVING),
+        choice("model.weights.coords", 1.0),
+    ),
     search="grid",
 )
 

@@ -81,7 +81,7 @@ def run_trial(job: TrialJob, report: Report, workers: Workers | None = None) -> 
     workers = workers or Workers(device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     torch.set_num_threads(max(1, job.threads))
     try:
-        _climb(job, report, workers)
+        climb(job, report, workers)
     except Exception as error:
         status = failure(error)
         if status is None:
@@ -112,7 +112,8 @@ def failed_report(job: TrialJob, status: str, error: BaseException) -> dict[str,
     }  # fmt: skip
 
 
-def _climb(job: TrialJob, report: Report, workers: Workers) -> None:
+def climb(job: TrialJob, report: Report, workers: Workers) -> None:
+    """Train to each rung and report there, errors and all, see `run_trial`."""
     subject = subject_of(job.subject)
     experiment = subject.read(job.experiment)
     out = Path(job.out)
@@ -122,7 +123,7 @@ def _climb(job: TrialJob, report: Report, workers: Workers) -> None:
     known = {row["rung"]: row for row in read_reports(out)}
     for rung in sorted(known):  # all that is known first: the scheduler may have seen enough
         report(known[rung])
-    if len(known) == len(steps):
+    if len(known) == len(steps) or any(row["status"] != "ok" for row in known.values()):
         return
     trainer = make_trainer(
         Path(job.records),
@@ -131,8 +132,8 @@ def _climb(job: TrialJob, report: Report, workers: Workers) -> None:
         workers=workers,
     )
     for rung, last in enumerate(steps):
-        if rung in known:
-            continue
+        if rung in known or (job.even and last < trainer.state.step):
+            continue  # a member of a population may begin with the weights of one that is further
         began = _clock(workers)
         trainer.run(until=last)
         seconds = _clock(workers) - began
@@ -154,9 +155,7 @@ def _judged(
     began = time.monotonic()
     state.model.eval()
     with state.ema.applied_to(state.model), torch.inference_mode():
-        judged = subject.judge(
-            state.model, experiment, Path(job.records), reference, job.samples, job.sample_seed
-        )
+        judged = subject.judge(state.model, experiment, Path(job.records), reference, job.samples, job.sample_seed)
     state.model.train()
     seen = state.step * trainer.config.batch_size
     history = [row for row in read_history(trainer.out / "history.jsonl") if row["kind"] == "validation"]

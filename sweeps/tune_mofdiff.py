@@ -1,0 +1,107 @@
+"""Find the settings with which MOFDiff samples best: those of the block encoder, then those of the coarse diffusion.
+
+    python sweeps/tune_mofdiff.py                                   minutes on a laptop, embedded frameworks
+    python sweeps/tune_mofdiff.py --experiment mofdiff_qmof --data DIR --trials 100 --out DIR --address auto
+    python sweeps/tune_mofdiff.py --part blocks ...                 the encoder alone; or --part frameworks
+    python sweeps/tune_mofdiff.py --resume DIR                      after anything
+    matgen run --config DIR/frameworks/best.json train              the winner, as an experiment
+
+The second part takes over the encoder that won the first one, and embeds with it once for all of its trials.
+"""
+
+import sys
+from pathlib import Path
+
+from sweeps.budget import BudgetConfig
+from sweeps.command import ConfirmConfig, Defaults, main
+from sweeps.journal import SweepConfig
+
+_OUT = "sweeps-out/mofdiff_demo"
+PARTS = {
+    "blocks": Defaults(
+        subject="block_encoder",
+        experiment="mofdiff_demo",
+        config=SweepConfig(
+            subject="block_encoder",
+            space="contrast",
+            trials=6,
+            budget=BudgetConfig(amount=4_500, num_rungs=3),
+            samples=128,
+            baselines=("paper",),
+            confirm=ConfirmConfig(top=2, samples=256),
+        ),
+        out=f"{_OUT}/blocks",
+        large=SweepConfig(
+            subject="block_encoder",
+            space="blocks",
+            trials=50,
+            budget=BudgetConfig(amount=2_000_000, num_rungs=4),
+            samples=2048,
+            baselines=("paper",),
+            confirm=ConfirmConfig(top=3, samples=8192, seeds=2),
+        ),
+    ),
+    "frameworks": Defaults(
+        subject="mofdiff",
+        experiment="mofdiff_demo",
+        config=SweepConfig(
+            subject="mofdiff",
+            space="frameworks",
+            trials=6,
+            budget=BudgetConfig(amount=4_500, num_rungs=3),
+            samples=24,
+            baselines=("paper",),
+            confirm=ConfirmConfig(top=2, samples=48),
+        ),
+        out=f"{_OUT}/frameworks",
+        large=SweepConfig(
+            subject="mofdiff",
+            space="frameworks",
+            trials=50,
+            budget=BudgetConfig(amount=1_000_000, num_rungs=4),
+            samples=256,
+            baselines=("paper",),
+            confirm=ConfirmConfig(top=3, samples=1024, seeds=2),
+        ),
+    ),
+}
+
+
+def tune(argv: list[str]) -> int:
+    """Run one part, or both, the second with what the first one found."""
+    part = _take(argv, "--part")
+    if part is not None:
+        if part not in PARTS:
+            print(f"tune_mofdiff.py: --part {part}: there are blocks and frameworks", file=sys.stderr)
+            return 2
+        return main(PARTS[part], __doc__ or "", argv)
+    if {"-h", "--help"} & set(argv):
+        return main(PARTS["blocks"], __doc__ or "", argv)
+    resume, out = _take(argv, "--resume"), _take(argv, "--out") or _OUT
+    base = Path(resume or out)
+    for name in PARTS:
+        folder = base / name
+        where = ["--resume", str(folder)] if resume and folder.exists() else ["--out", str(folder)]
+        found = base / "blocks" / "best.json"
+        more = ["--config", str(found)] if name == "frameworks" and "--out" in where else []
+        code = main(PARTS[name], __doc__ or "", [*argv, *where, *more])
+        if code != 0:
+            return code
+    return 0
+
+
+def _take(argv: list[str], option: str) -> str | None:
+    """Remove an option and its value from the arguments; return the value."""
+    for place, word in enumerate(argv):
+        if word == option and place + 1 < len(argv):
+            value = argv[place + 1]
+            del argv[place : place + 2]
+            return value
+        if word.startswith(f"{option}="):
+            del argv[place]
+            return word.partition("=")[2]
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(tune(sys.argv[1:]))
