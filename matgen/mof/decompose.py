@@ -43,7 +43,7 @@ class DecomposeConfig:
     min_distance_ratio: float = 0.6
     remove_bound_solvent: bool = True
     max_atoms: int = 5000
-    max_blocks: int = 500
+    max_blocks: int = 1000
     max_block_atoms: int = 500
     max_block_connections: int = 100
 
