@@ -127,14 +127,7 @@ def decompose_all(
     shards = source_shards(source, config.shard_size, config.limit)
     if not shards:
         raise StageError(f"{path} holds no structure")
-    lineage = StageLineage(
-        stage="decompose",
-        run_id=run_id(out, "decompose"),
-        seed=0,
-        config=to_dict(config),
-        inputs={"source": f"{Path(path).expanduser().resolve()}, {len(source)} rows"},
-        command=command,
-    )
+    lineage = _lineage(path, out, config, len(source), command)
     work = out / "work"
     lineage = open_stage(work, lineage, overwrite=overwrite)
     if not (lineage.complete and (out / "blocks.safetensors").exists()):
@@ -153,6 +146,17 @@ def decompose_all(
         "table": str(out / "decompose.parquet"),
         "library": str(out / "blocks.safetensors"),
     }
+
+
+def _lineage(path: str, out: Path, config: DecomposeRunConfig, num_rows: int, command: str) -> StageLineage:
+    return StageLineage(
+        stage="decompose",
+        run_id=run_id(out, "decompose"),
+        seed=0,
+        config=to_dict(config),
+        inputs={"source": f"{Path(path).expanduser().resolve()}, {num_rows} rows"},
+        command=command,
+    )
 
 
 def _write_results(
