@@ -1,5 +1,6 @@
 """The latent of a coarse framework: its encoder, what is predicted from it, and its distribution."""
 
+import itertools
 from dataclasses import dataclass, field
 
 import torch
@@ -7,6 +8,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from matgen.diffusion.gaussian import GaussianConfig, GaussianProcess
+from matgen.diffusion.noise import CounterNoise
+from matgen.diffusion.sampler import time_grid
+from matgen.models.mofdiff_sampling import CoarseStream
 from matgen.nn.embeddings import sinusoidal_embedding
 from matgen.nn.gemnet import GemNet, GemNetConfig, GraphConfig, GraphReadout, ReadoutConfig, build_graph
 from matgen.nn.gemnet.layers import Perceptron
@@ -178,6 +182,39 @@ class LatentPrior(nn.Module):
         z = z.detach()
         v = velocity(self.process, z, eps, t)
         return (self(self.process.corrupt(z, t, eps), t, condition) - v).square().mean(-1)
+
+    def sample(
+        self,
+        start: Float[Tensor, "B Z"],
+        condition: Float[Tensor, "B C"],
+        guidance: float,
+        num_steps: int,
+        eta: float,
+        noise: CounterNoise,
+    ) -> Float[Tensor, "B Z"]:
+        """Latents from standard normal noise.
+
+        Args:
+            start: standard normal numbers.
+            condition: as in training.
+            guidance: 0 for the plain conditional distribution; more sharpens the condition.
+            num_steps: at most; all where there are fewer.
+            eta: 1 for ancestral steps, 0 for deterministic ones.
+            noise: one row per latent.
+
+        Source: Ho and Salimans (arXiv 2207.12598), eq. 6.
+        """
+        z, hidden = start, torch.zeros_like(condition)
+        grid = time_grid(min(num_steps, self.num_steps), self.num_steps).tolist()
+        for t_now, t_next in itertools.pairwise(grid):
+            t = torch.full((len(z),), t_now, dtype=torch.int64, device=z.device)
+            v = self(z, t, condition)
+            if guidance != 0:
+                v = v + guidance * (v - self(z, t, hidden))
+            fresh = noise.normal(t_now, CoarseStream.PRIOR_START, (z.shape[1],))
+            eps = eps_of_velocity(self.process, z, v, t)
+            z = self.process.reverse_step(z, eps, t, torch.full_like(t, t_next), fresh, eta)
+        return z
 
 
 def velocity(process: GaussianProcess, x_0: Tensor, eps: Tensor, t: Int[Tensor, "B"]) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from matgen.diffusion.noise import CounterNoise
 from matgen.models.mofdiff_latent import TIME_DIM
 from matgen.nn.embeddings import sinusoidal_embedding
 from matgen.nn.gemnet import (
@@ -54,6 +55,25 @@ class NoisyFrameworks:
     known: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class State:
+    """Features and fractional coordinates of all blocks at some t."""
+
+    features: Tensor
+    frac_coords: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What does not change with t: cells (Å), counts, graph of each block, unit of sigma (Å), and what is known."""
+
+    lattice: Tensor
+    num_blocks: Tensor
+    graph_index: Tensor
+    sigma_unit: Tensor
+    known: Tensor
+
+
 class ScoreNetwork(nn.Module):
     """Output for the features, and sigma times the score of the centres up to the process's gain.
 
@@ -75,6 +95,7 @@ class ScoreNetwork(nn.Module):
             config.graph.num_radial,
             config.graph.num_angular,
             config.condition_dim,
+            edges_out=True,
         )
         self.features = Perceptron(width, width, feature_dim)
         self.vectors = VectorReadout(config.network)
@@ -102,3 +123,12 @@ def centred(
     """Vectors less their mean in each framework."""
     mean = sum_by(vectors, graph_index, len(num_blocks)) / num_blocks[:, None]
     return vectors - mean[graph_index]
+
+
+def per_block(
+    noise: CounterNoise, step: int, stream: int, dim: int, num_blocks: Int[Tensor, "B"], uniform: bool = False
+) -> Float[Tensor, "N D"]:
+    """Random numbers of all blocks, which do not depend on other frameworks; standard normal or in [0, 1)."""
+    shape = int(num_blocks.max()), dim
+    draw = noise.uniform(step, stream, shape, torch.float32) if uniform else noise.normal(step, stream, shape)
+    return draw[torch.arange(shape[0], device=num_blocks.device) < num_blocks[:, None]]

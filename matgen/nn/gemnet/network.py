@@ -52,6 +52,7 @@ class GemNet(nn.Module):
         num_radial: R of the graphs it will see.
         num_angular: L of the graphs it will see.
         condition_dim: length of a vector per graph that scales and shifts node updates; 0: none.
+        edges_out: whether the edges are read after the last layer; else it does not update them.
 
     Source: Gasteiger, Becker and Guennemann, GemNet (arXiv 2106.08903), the T variant with direct vectors. Differences:
         the bilinear layer over angles is a linear one between two radial gates, nodes are normalised by layer norm in
@@ -60,13 +61,22 @@ class GemNet(nn.Module):
     """
 
     def __init__(
-        self, config: GemNetConfig, in_dim: int, num_radial: int, num_angular: int, condition_dim: int = 0
+        self,
+        config: GemNetConfig,
+        in_dim: int,
+        num_radial: int,
+        num_angular: int,
+        condition_dim: int = 0,
+        edges_out: bool = False,
     ) -> None:
         super().__init__()
+        last = config.num_layers - 1
         self.node_input = nn.Linear(in_dim, config.node_dim)
         self.radial = linear(num_radial, config.radial_dim)
         self.edge_input = _EdgeInput(config, num_radial)
-        self.layers = nn.ModuleList([_Layer(config, num_angular, condition_dim) for _ in range(config.num_layers)])
+        self.layers = nn.ModuleList(
+            [_Layer(config, num_angular, condition_dim, edges_out or i < last) for i in range(config.num_layers)]
+        )
         self.norm = nn.LayerNorm(config.node_dim)
 
     def forward(
@@ -106,7 +116,7 @@ class _EdgeInput(nn.Module):
 
 
 class _Layer(nn.Module):
-    def __init__(self, config: GemNetConfig, num_angular: int, condition_dim: int) -> None:
+    def __init__(self, config: GemNetConfig, num_angular: int, condition_dim: int, update_edges: bool) -> None:
         super().__init__()
         node, edge, triplet = config.node_dim, config.edge_dim, config.triplet_dim
         self.scale = 1 / math.sqrt(config.mean_neighbors)
@@ -126,9 +136,7 @@ class _Layer(nn.Module):
             nn.init.zeros_(self.modulate.bias)
         self.update = dense(node, node)
         self.refine = residuals(node, config.num_node_residuals)
-        self.source, self.target = linear(node, edge), linear(node, edge)
-        self.message = linear(edge, edge)
-        self.after = residuals(edge, config.num_edge_residuals)
+        self.edges = _EdgeUpdate(config) if update_edges else None
 
     def forward(
         self,
@@ -141,8 +149,7 @@ class _Layer(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         m = self.before((self.keep(m) + self._triplets(m, radial, graph)) * HALF)
         h = self.refine((h + self._nodes(h, m, radial, graph, condition, graph_index)) * HALF)
-        mixed = self.source(h)[graph.source] + self.target(h)[graph.target] + self.message(m)
-        return h, self.after((m + nn.functional.silu(mixed * HALF) * (1 / 0.6)) * HALF)
+        return h, m if self.edges is None else self.edges(h, m, graph)
 
     def _triplets(self, m: Tensor, radial: Tensor, graph: EdgeGraph) -> Tensor:
         collected = self.angles(graph.triplets(self.down(m) * self.gate_in(radial))) * self.scale
@@ -164,6 +171,19 @@ class _Layer(nn.Module):
             scale, shift = self.modulate(condition)[graph_index].chunk(2, dim=-1)
             update = update * (1 + scale) + shift
         return self.update(update)
+
+
+class _EdgeUpdate(nn.Module):
+    def __init__(self, config: GemNetConfig) -> None:
+        super().__init__()
+        node, edge = config.node_dim, config.edge_dim
+        self.source, self.target = linear(node, edge), linear(node, edge)
+        self.message = linear(edge, edge)
+        self.after = residuals(edge, config.num_edge_residuals)
+
+    def forward(self, h: Tensor, m: Tensor, graph: EdgeGraph) -> Tensor:
+        mixed = self.source(h)[graph.source] + self.target(h)[graph.target] + self.message(m)
+        return self.after((m + nn.functional.silu(mixed * HALF) * (1 / 0.6)) * HALF)
 
 
 class VectorReadout(nn.Module):

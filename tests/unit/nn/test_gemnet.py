@@ -38,7 +38,7 @@ class Whole(torch.nn.Module):
     def __init__(self, in_dim=5):
         super().__init__()
         torch.manual_seed(0)
-        self.network = GemNet(SMALL, in_dim, GRAPH.num_radial, GRAPH.num_angular, condition_dim=4)
+        self.network = GemNet(SMALL, in_dim, GRAPH.num_radial, GRAPH.num_angular, condition_dim=4, edges_out=True)
         self.vectors = VectorReadout(SMALL)
         self.readout = GraphReadout(ReadoutConfig(num_heads=2, head_dim=4, hidden=8), SMALL.node_dim, 7)
         for parameter in self.parameters():  # zero-initialised layers would hide what passes through them

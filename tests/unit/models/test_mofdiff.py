@@ -1,0 +1,311 @@
+"""MOFDiff: losses, symmetries, sampling from a row's seed alone, latents, learning by heart."""
+
+from dataclasses import fields, replace
+
+import pytest
+import torch
+
+from matgen.data.mof_batch import CoarseBatch
+from matgen.data.mof_statistics import CoarseStatistics, lattice_target
+from matgen.diffusion.gaussian import GaussianConfig
+from matgen.diffusion.noise import CounterNoise, row_seed
+from matgen.diffusion.schedule import ScheduleConfig, SigmaConfig
+from matgen.diffusion.wrapped_normal_lattice import LatticeNormalConfig
+from matgen.models.mofdiff import MOFDiff, MOFDiffConfig, paper_config
+from matgen.models.mofdiff_latent import LatentConfig, OptimiseConfig, PriorConfig, optimise_latent
+from matgen.models.mofdiff_losses import property_loss
+from matgen.models.mofdiff_sampling import CoarseRequest, CoarseSamplerConfig, draw_counts
+from matgen.models.mofdiff_score import ScoreConfig, State
+from matgen.nn.gemnet import GemNetConfig, GraphConfig, NeighborConfig, ReadoutConfig, nearest_neighbors
+
+NET = GemNetConfig(node_dim=24, edge_dim=16, triplet_dim=8, radial_dim=8, num_layers=2, mean_neighbors=8.0)
+GRAPH = GraphConfig(cutoff=4.0, num_radial=12, num_angular=4)
+LATENT = LatentConfig(
+    dim=8, graph=GRAPH, network=NET, readout=ReadoutConfig(num_heads=2, head_dim=8, hidden=16), hidden=24
+)
+TINY = MOFDiffConfig(
+    latent=LATENT,
+    score=ScoreConfig(neighbors=NeighborConfig(max_neighbors=8), graph=GRAPH, network=NET, condition_dim=16),
+    prior=PriorConfig(hidden=24, num_layers=1, process=GaussianConfig(schedule=ScheduleConfig(num_steps=100))),
+    features=GaussianConfig(schedule=ScheduleConfig(num_steps=100)),
+    coords=LatticeNormalConfig(sigmas=SigmaConfig(num_steps=100, sigma_min=0.002, sigma_max=0.6)),
+)
+PAPER = replace(
+    paper_config(),
+    latent=LATENT,
+    score=TINY.score,
+    features=TINY.features,
+    coords=LatticeNormalConfig(sigmas=SigmaConfig(num_steps=100, sigma_min=0.001, sigma_max=10.0)),
+)
+VARIANTS = pytest.mark.parametrize("config", [TINY, PAPER], ids=["default", "paper"])
+
+
+def made_up(num_frameworks=6, seed=0, smallest=1) -> CoarseBatch:
+    rng = torch.Generator().manual_seed(seed)
+    num_blocks = torch.randint(smallest, 8, (num_frameworks,), generator=rng)
+    index = torch.arange(num_frameworks).repeat_interleave(num_blocks)
+    lattice = torch.eye(3) * 12 + torch.randn(num_frameworks, 3, 3, generator=rng) * 2
+    frac = torch.rand(len(index), 3, generator=rng)
+    edges = nearest_neighbors(frac, lattice, num_blocks, NeighborConfig(max_neighbors=4))
+    cells = torch.einsum("ei,eij->ej", edges.vectors, torch.linalg.inv(lattice)[index[edges.source]])
+    image = (cells - (frac[edges.target] - frac[edges.source])).round()
+    pairs = torch.stack([edges.source, edges.target])
+    return CoarseBatch(
+        row_id=torch.arange(num_frameworks) + 17,
+        num_blocks=num_blocks,
+        graph_index=index,
+        frac_coords=frac,
+        lattice=lattice,
+        embedding=torch.randn(len(index), 5, generator=rng) * 0.3 + 1,
+        is_metal=torch.rand(len(index), generator=rng) < 0.4,
+        num_connections=torch.randint(2, 13, (len(index),), generator=rng),
+        edge_index=torch.cat([pairs, pairs.flip(0)], dim=1),
+        edge_image=torch.cat([image, -image]),
+        properties=torch.randn(num_frameworks, 2, generator=rng) * 3 + 5,
+    )
+
+
+def statistics_of(batch: CoarseBatch) -> CoarseStatistics:
+    target = lattice_target(batch.lattice, batch.num_blocks)
+    most = 8
+    counts = torch.zeros(most + 1, most + 1)
+    metals = torch.zeros_like(batch.num_blocks).index_add(0, batch.graph_index, batch.is_metal.long())
+    for blocks, metal in zip(batch.num_blocks, metals):
+        counts[blocks, metal] += 1 / len(batch)
+    return CoarseStatistics(
+        embedding_mean=batch.embedding.mean(0),
+        embedding_std=batch.embedding.std(0),
+        lattice_mean=target.mean(0),
+        lattice_std=target.std(0),
+        length_scale=torch.tensor(8.0),
+        count_prob=counts,
+        connection_prob=torch.full((2, 14), 1 / 14),
+        property_mean=torch.full((2,), 5.0),
+        property_std=torch.full((2,), 3.0),
+    )
+
+
+BATCH = made_up(24)
+STATISTICS = statistics_of(BATCH)
+
+
+def model_of(config: MOFDiffConfig = TINY, disturbed: bool = True) -> MOFDiff:
+    torch.manual_seed(0)
+    model = MOFDiff(config, STATISTICS)
+    if disturbed:  # zero-initialised layers would hide what passes through them
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+def noise_of(batch: CoarseBatch) -> CounterNoise:
+    return CounterNoise(row_seed(3, batch.row_id))
+
+
+def losses(model: MOFDiff, batch: CoarseBatch, t=None) -> dict[str, float]:
+    t = 1 + batch.row_id * 7 % 100 if t is None else t
+    found = model.loss(batch, t, noise_of(batch))
+    return {f.name: getattr(found, f.name) for f in fields(found)}
+
+
+def take(batch: CoarseBatch, rows: torch.Tensor) -> CoarseBatch:
+    nodes = torch.cat([torch.nonzero(batch.graph_index == row)[:, 0] for row in rows])
+    place = torch.full_like(batch.graph_index, -1)
+    place[nodes] = torch.arange(len(nodes))
+    edges = place[batch.edge_index]
+    kept = (edges >= 0).all(0)
+    per_graph = ("row_id", "num_blocks", "lattice", "properties")
+    per_node = ("frac_coords", "embedding", "is_metal", "num_connections")
+    return replace(
+        batch,
+        graph_index=torch.arange(len(rows)).repeat_interleave(batch.num_blocks[rows]),
+        edge_index=edges[:, kept],
+        edge_image=batch.edge_image[kept],
+        **{name: getattr(batch, name)[rows] for name in per_graph},
+        **{name: getattr(batch, name)[nodes] for name in per_node},
+    )
+
+
+@VARIANTS
+def test_losses_are_means_over_frameworks_and_do_not_depend_on_the_others(config):
+    batch, model = made_up(5), model_of(config)
+    whole = losses(model, batch)
+    alone = [losses(model, take(batch, torch.tensor([row]))) for row in range(5)]
+    for name in whole:
+        mean = torch.stack([one[name].detach() for one in alone]).mean()
+        torch.testing.assert_close(whole[name].detach(), mean, rtol=2e-4, atol=1e-5)
+
+
+@VARIANTS
+def test_every_parameter_learns(config):
+    model = model_of(config)
+    losses(model, BATCH)["total"].backward()
+    still = {n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0}
+    assert still == set()
+
+
+def test_rotations_images_and_the_choice_of_origin_change_no_latent():
+    batch, model = made_up(5), model_of()
+    z = model.encode(batch)
+    rotation = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]
+    torch.testing.assert_close(model.encode(replace(batch, lattice=batch.lattice @ rotation)), z, rtol=1e-3, atol=1e-4)
+    jump = torch.randint(-2, 3, batch.frac_coords.shape).float()
+    first, second = batch.edge_index
+    moved = replace(
+        batch,
+        frac_coords=batch.frac_coords + jump + 0.25,
+        edge_image=batch.edge_image - jump[second] + jump[first],
+    )
+    torch.testing.assert_close(model.encode(moved), z, rtol=1e-3, atol=1e-4)
+
+
+def test_geometry_reaches_the_latent_of_frameworks_with_long_edges():
+    """Published lengths were beyond the cutoff for most frameworks: moving blocks changed nothing."""
+    batch, model = made_up(5, smallest=3), model_of(disturbed=False)
+    rng = torch.Generator().manual_seed(0)
+    z = model.encode(batch)
+    moved = replace(batch, frac_coords=batch.frac_coords + 0.05 * torch.randn(batch.frac_coords.shape, generator=rng))
+    assert (torch.linalg.det(batch.lattice).abs() > 800).all()  # edges of several Å
+    assert ((model.encode(moved) - z).norm(dim=-1) > 0.02 * z.std(0).norm()).all()
+
+
+def test_the_score_turns_with_the_cell():
+    batch, model = made_up(5), model_of()
+    lattice = model._framework(batch).lattice
+    given = model._given(lattice, batch.num_blocks, batch.num_blocks // 2, model.encode(batch), torch.zeros(5, 4))
+    state = State(torch.randn(len(batch.graph_index), model.features.dim), batch.frac_coords)
+    rotation = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]
+    t = torch.full((5,), 30)
+    features, score = model._denoise(state, given, t)
+    turned_features, turned = model._denoise(state, replace(given, lattice=given.lattice @ rotation), t)
+    torch.testing.assert_close(turned_features, features, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(turned, score @ rotation, rtol=1e-3, atol=1e-4)
+    sums = torch.zeros(5, 3).index_add(0, batch.graph_index, score)
+    assert sums.abs().max() < 1e-4 < score.abs().max()
+
+
+@VARIANTS
+def test_samples_depend_on_their_own_seed_alone(config):
+    model, sampler = model_of(config), CoarseSamplerConfig(num_steps=4, latent_steps=4)
+    seeds = row_seed(5, torch.arange(6))
+    whole = model.sample(CoarseRequest(seeds=seeds), sampler)
+    rows = torch.tensor([4, 1])
+    part = model.sample(CoarseRequest(seeds=seeds[rows]), sampler)
+    assert part.num_blocks.tolist() == whole.num_blocks[rows].tolist()
+    torch.testing.assert_close(part.lattice, whole.lattice[rows], rtol=1e-4, atol=1e-4)
+    nodes = torch.cat([torch.nonzero(whole.graph_index == row)[:, 0] for row in rows])
+    difference = part.frac_coords - whole.frac_coords[nodes]
+    torch.testing.assert_close(difference - difference.round(), torch.zeros_like(difference), rtol=0, atol=1e-3)
+    torch.testing.assert_close(part.embedding, whole.embedding[nodes], rtol=1e-3, atol=1e-3)
+    for name in ("lattice", "frac_coords", "embedding", "latent"):
+        assert torch.isfinite(getattr(whole, name)).all()
+    assert ((whole.frac_coords >= 0) & (whole.frac_coords < 1)).all()
+    assert whole.graph_index.bincount().tolist() == whole.num_blocks.tolist()
+
+
+def test_what_is_asked_for_is_made():
+    model, seeds = model_of(), row_seed(5, torch.arange(4))
+    sampler = CoarseSamplerConfig(num_steps=3, latent_steps=3, score_guidance=1.0)
+    latent = torch.randn(4, 8)
+    request = CoarseRequest(
+        seeds=seeds,
+        latent=latent,
+        num_blocks=torch.tensor([3, 0, 7, 1]),
+        num_metal=torch.tensor([1, -1, 7, 0]),
+        properties=torch.tensor([[5.0, torch.nan]] * 4),
+    )
+    made = model.sample(request, sampler)
+    assert made.num_blocks[[0, 2, 3]].tolist() == [3, 7, 1]
+    assert made.num_metal[[0, 2, 3]].tolist() == [1, 7, 0]
+    torch.testing.assert_close(made.latent, latent)
+    other = model.sample(replace(request, properties=torch.tensor([[9.0, 1.0]] * 4)), sampler)
+    assert (other.embedding[:3] - made.embedding[:3]).abs().max() > 1e-5  # the score network is told
+    with pytest.raises(ValueError, match="9 blocks"):
+        model.sample(CoarseRequest(seeds=seeds, num_blocks=torch.full((4,), 9)))
+    with pytest.raises(ValueError, match="3 properties"):
+        model.sample(CoarseRequest(seeds=seeds, properties=torch.zeros(4, 3)))
+
+
+def test_counts_are_pairs_that_occur():
+    prob = torch.zeros(5, 5)
+    prob[4, 2], prob[3, 1] = 0.5, 0.5
+    request = CoarseRequest(seeds=torch.arange(200))
+    uniform = torch.rand(200, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    blocks, metal = draw_counts(torch.zeros(200, 5), torch.zeros(200, 5), prob, request, uniform, 1.0)
+    assert {(int(b), int(m)) for b, m in zip(blocks, metal)} == {(4, 2), (3, 1)}
+    assert 70 < int((blocks == 4).sum()) < 130
+    best = draw_counts(torch.zeros(200, 5), torch.arange(5.0).expand(200, 5), prob, request, uniform, 0.0)
+    assert set(best[0].tolist()) == {4}
+
+
+def test_unknown_properties_do_not_count():
+    known = torch.tensor([[1.0, torch.nan], [torch.nan, torch.nan]])
+    predicted = torch.tensor([[3.0, 9.0], [9.0, 9.0]], requires_grad=True)
+    loss = property_loss(predicted, known)
+    assert float(loss.detach()) == 1.0
+    loss.backward()
+    assert predicted.grad.tolist() == [[1.0, 0.0], [0.0, 0.0]]
+    unknown = replace(BATCH, properties=BATCH.properties * torch.nan)
+    assert all(torch.isfinite(x) for x in losses(model_of(), unknown).values())
+
+
+def test_features_come_back():
+    features = model_of().features
+    embedding, metal, connections = features.decode(
+        features.encode(BATCH.embedding, BATCH.is_metal, BATCH.num_connections)
+    )
+    torch.testing.assert_close(embedding, BATCH.embedding)
+    assert ((metal > 0) == BATCH.is_metal).all()
+    torch.testing.assert_close(connections, BATCH.num_connections.float())
+
+
+def test_frameworks_are_learnt_by_heart_and_made_again():
+    """Encode, diffuse, decode with the true latents: a model trained on four frameworks gives them back."""
+    batch = made_up(4, seed=3, smallest=2)
+    config = replace(TINY, lattice_noise=0.0, lattice_from_head=0.0)
+    torch.manual_seed(0)
+    model = MOFDiff(config, STATISTICS)
+    optimizer = torch.optim.Adam(model.parameters(), lr=4e-3)
+    history = []
+    for step in range(60):
+        noise = CounterNoise(row_seed(step, batch.row_id))
+        found = model.loss(batch, 1 + (noise.uniform(0, 999) * 100).long(), noise)
+        optimizer.zero_grad()
+        found.total.backward()
+        optimizer.step()
+        history.append([float(getattr(found, name).detach()) for name in ("features", "lattice", "properties")])
+    first, last = torch.tensor(history[:10]).mean(0), torch.tensor(history[-20:]).mean(0)
+    assert last[0] < 0.95 * first[0] and last[1] < 0.4 * first[1] and last[2] < 0.4 * first[2]
+    wanted = batch.num_blocks
+    request = CoarseRequest(seeds=row_seed(1, torch.arange(4)), latent=model.encode(batch), num_blocks=wanted)
+    made = model.sample(request, CoarseSamplerConfig(num_steps=20, count_temperature=0.0))
+    assert made.num_blocks.tolist() == wanted.tolist()
+    torch.testing.assert_close(made.lattice.det().abs(), batch.lattice.det().abs(), rtol=0.4, atol=0)
+    spread = (made.embedding - batch.embedding.mean(0)) / batch.embedding.std(0)
+    assert 0.3 < spread.square().mean() < 2  # of the size of the data
+
+
+def test_latents_are_optimised():
+    model, z = model_of(disturbed=False), torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    before = [p.clone() for p in model.parameters()]
+    target = torch.tensor([[0.1, torch.nan], [torch.nan, -0.1], [torch.inf, torch.nan]])
+    config = OptimiseConfig(num_steps=200, learning_rate=0.05, prior_weight=0.001)
+    found = optimise_latent(model.heads, z, target, config)
+    told, start = model.heads(found).properties, model.heads(z).properties
+    torch.testing.assert_close(told[0, 0], target[0, 0], rtol=0, atol=0.02)
+    torch.testing.assert_close(told[1, 1], target[1, 1], rtol=0, atol=0.02)
+    assert told[2, 0] > start[2, 0]
+    kept = optimise_latent(model.heads, z, target * torch.nan, replace(config, prior_weight=1.0))
+    assert (kept.norm(dim=-1) < 0.5 * z.norm(dim=-1)).all()
+    assert all((a == b).all() for a, b in zip(before, model.parameters()))
+
+
+def test_settings_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="100 steps and centres 1000"):
+        replace(TINY, coords=LatticeNormalConfig())
+
+
+def test_the_published_size():
+    model = MOFDiff(paper_config(), STATISTICS)
+    assert 10e6 < sum(p.numel() for p in model.score.parameters()) < 13e6
+    assert model.num_steps == 2000
