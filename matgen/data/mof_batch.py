@@ -1,10 +1,12 @@
 """Batches of building blocks and of coarse frameworks: flat tensors, nodes of all graphs one after the other."""
 
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+_FlatT = TypeVar("_FlatT", bound="_Flat")  # not Self: beartype in tests cannot check it on a plain method
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +23,7 @@ class _Flat:
         """Number of graphs B."""
         return len(self.row_id)
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self: _FlatT, device: torch.device | str) -> _FlatT:
         """Return the same batch on another device."""
         moved = {field.name: getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)}
         return replace(self, **moved)

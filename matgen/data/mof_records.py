@@ -5,7 +5,7 @@ import struct
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,9 @@ def ragged_rows(offsets: np.ndarray, indices: np.ndarray) -> np.ndarray:
     starts, counts = offsets[indices], offsets[indices + 1] - offsets[indices]
     ends = np.cumsum(counts)
     return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - counts), counts)
+
+
+_MappedT = TypeVar("_MappedT", bound="_Mapped")  # not Self: beartype in tests cannot check it on a plain method
 
 
 class _Mapped:
@@ -56,7 +59,7 @@ class _Mapped:
         return arrays
 
     @classmethod
-    def _made(cls, path: Path | str, arrays: dict[str, Any]) -> Self:
+    def _made(cls: type[_MappedT], path: Path | str, arrays: dict[str, Any]) -> _MappedT:
         try:
             return cls(**arrays)
         except (ValueError, RecordsError) as error:
