@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from cluster.block_packing import BlockPackingConfig, pack_blocks
+from cluster.block_page import write_page
 from cluster.campaign import CampaignConfig, run_campaign
 from cluster.frameworks import ARRAY_FIELDS, SUMMARY_FIELDS, array_columns, summary_columns
 from cluster.lineage import StageLineage, finish_stage, open_stage, require_stage, run_id
@@ -105,7 +106,8 @@ def decompose_all(
     """Cut every structure of a source.
 
     Writes `decompose.parquet` (one row per input structure), `blocks.parquet` (one row per identity),
-    `blocks.safetensors` (the library) and `work/` (parts with the whole frameworks).
+    `blocks.safetensors` (the library), `decompose.html` (statuses and pictures) and `work/` (parts with the whole
+    frameworks).
 
     Args:
         path: structures in any form that `open_source` reads.
@@ -134,7 +136,7 @@ def decompose_all(
         metadata = lineage.table_metadata
         with ray_session(campaign.num_workers) if campaign.num_workers else contextlib.nullcontext():
             run_campaign(DecomposeWork(source, config.decompose), shards, work, campaign, metadata)
-        counts = _write_results(out, part_paths(work), config, metadata)
+        counts = _write_results(out, work, Path(path).name, config, metadata)
         lineage = finish_stage(work, lineage, {"blocks": counts}, time.monotonic() - started)
     status = status_counts(work)
     return {
@@ -145,6 +147,7 @@ def decompose_all(
         "seconds": round(require_stage(work, "decompose").seconds, 2),
         "table": str(out / "decompose.parquet"),
         "library": str(out / "blocks.safetensors"),
+        "page": str(out / "decompose.html"),
     }
 
 
@@ -160,17 +163,17 @@ def _lineage(path: str, out: Path, config: DecomposeRunConfig, num_rows: int, co
 
 
 def _write_results(
-    out: Path, parts: Sequence[Path], config: DecomposeRunConfig, metadata: Mapping[str, str]
+    out: Path, work: Path, name: str, config: DecomposeRunConfig, metadata: Mapping[str, str]
 ) -> dict[str, int]:
-    """Write the readable tables and the library from the parts."""
+    """Write the readable tables, the library and the page from the parts."""
+    parts = part_paths(work)
     light = pa.concat_tables([read_table(part, TABLE_SCHEMA.names) for part in parts])
     write_table(out / "decompose.parquet", light, metadata)
     counts = pack_blocks(parts, out / "blocks.safetensors", config.packing)
     library = BlockLibrary.load(out / "blocks.safetensors")
-    rows = pa.Table.from_pylist(_identity_rows(light, library), schema=BLOCKS_SCHEMA)
-    write_table(
-        out / "blocks.parquet", rows.sort_by([("num_frameworks", "descending"), ("identity", "ascending")]), metadata
-    )
+    rows = _identity_rows(light, library)
+    write_table(out / "blocks.parquet", pa.Table.from_pylist(rows, schema=BLOCKS_SCHEMA), metadata)
+    write_page(out / "decompose.html", name, status_counts(work), rows, library)
     return counts
 
 
@@ -196,4 +199,4 @@ def _identity_rows(light: pa.Table, library: BlockLibrary) -> list[dict[str, Any
                 "example": library.source(first),
             }
         )
-    return rows
+    return sorted(rows, key=lambda row: (-row["num_frameworks"], row["identity"]))

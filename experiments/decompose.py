@@ -27,5 +27,5 @@ def decompose_command(arguments: argparse.Namespace) -> dict[str, Any]:
         say(arguments, f"  {word:24s} {count}")
     blocks = summary["blocks"]
     say(arguments, f"{blocks['identities']} identities, {blocks['kept']} shapes of {blocks['blocks']} blocks")
-    say(arguments, f"one row per structure: {summary['table']}")
+    say(arguments, f"one row per structure: {summary['table']}; pictures of the blocks: {summary['page']}")
     return summary

@@ -76,6 +76,13 @@ def test_the_library_holds_each_shape_once_per_framework(out: Path) -> None:
     assert sum(row["num_conformers"] for row in blocks) == library.num_blocks < 50
 
 
+def test_the_page_shows_statuses_and_blocks_and_needs_nothing_else(out: Path) -> None:
+    page = (out / "decompose.html").read_text()
+    assert page.count("<figure") == page.count("<svg") == 12
+    assert "no_metal" in page and "C8H4O4" in page and "Node bridges" in page
+    assert "http" not in page and "<script" not in page
+
+
 def test_frameworks_come_back_from_their_part(out: Path) -> None:
     row = read_part(out / "work" / "part-000000.parquet")[1]
     framework, original = stored_framework(row), decompose(load("uio66"))
