@@ -6,6 +6,7 @@ import numpy as np
 
 from matgen.crystal.elements import COVALENT_RADII, SYMBOLS
 from matgen.crystal.structure import Structure
+from matgen.mof.metals import IS_METAL
 from matgen.relaxation.uff_pairs import find_pairs
 from matgen.relaxation.uff_terms import UffTerms
 
@@ -19,13 +20,15 @@ class CheckConfig:
     """min_volume_ratio, max_volume_ratio: relaxed over input; outside, a framework has collapsed or exploded.
 
     max_stretch: longest bond over its natural length. min_contact: shortest distance between atoms that are neither
-    bonded nor share a neighbour, over the sum of their covalent radii.
+    bonded nor share a neighbour, over the sum of their covalent radii; nearer ones would count as bonded.
+    min_metal_contact: the same where one of the two is a metal, whose secondary contacts are shorter.
     """
 
     min_volume_ratio: float = 0.6
     max_volume_ratio: float = 1.6
     max_stretch: float = 1.35
-    min_contact: float = 0.9
+    min_contact: float = 1.1
+    min_metal_contact: float = 0.85
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,11 @@ def verdict(start: Structure, final: Structure, terms: UffTerms, config: CheckCo
         word = "exploded" if ratio > 1 else "collapsed"
         return Verdict(word, f"the volume changed by a factor of {ratio:.3g}", float("nan"), float("nan"))
     stretch, bond = _longest_bond(final, terms)
-    contact, pair = _shortest_contact(final, terms)
+    contact, allowed, pair = _shortest_contact(final, terms, config)
     if stretch > config.max_stretch:
         reason = f"the bond {bond} is {stretch:.3g} times its natural length"
         return Verdict("bond_broken", reason, stretch, contact)
-    if contact < config.min_contact:
+    if contact < allowed:
         reason = f"{pair}, not bonded, are {contact:.3g} times the sum of their covalent radii apart"
         return Verdict("clash", reason, stretch, contact)
     return Verdict("ok", "", stretch, contact)
@@ -72,18 +75,21 @@ def _longest_bond(final: Structure, terms: UffTerms) -> tuple[float, str]:
     return float(ratio[worst]), _pair(terms, int(terms.bonds.first[worst]), int(terms.bonds.second[worst]))
 
 
-def _shortest_contact(final: Structure, terms: UffTerms) -> tuple[float, str]:
+def _shortest_contact(final: Structure, terms: UffTerms, config: CheckConfig) -> tuple[float, float, str]:
+    """The contact that is shortest for its limit: ratio, limit and name."""
     positions = final.cart_coords
     radii = _RADII[terms.atomic_numbers]
-    pairs = find_pairs(positions, final.lattice, terms, reach=2 * float(radii.max()))
+    pairs = find_pairs(positions, final.lattice, terms, reach=2 * max(1.0, config.min_contact) * float(radii.max()))
     if not len(pairs.first):
-        return float("inf"), ""
+        return float("inf"), config.min_contact, ""
     second = pairs.site_atom[pairs.second]
     sites = positions[pairs.site_atom] + pairs.site_image @ final.lattice
     distance = np.linalg.norm(sites[pairs.second] - positions[pairs.first], axis=1)
     ratio = distance / (radii[pairs.first] + radii[second])
-    worst = int(ratio.argmin())
-    return float(ratio[worst]), _pair(terms, int(pairs.first[worst]), int(second[worst]))
+    metal = IS_METAL[terms.atomic_numbers]
+    allowed = np.where(metal[pairs.first] | metal[second], config.min_metal_contact, config.min_contact)
+    worst = int((ratio / allowed).argmin())
+    return float(ratio[worst]), float(allowed[worst]), _pair(terms, int(pairs.first[worst]), int(second[worst]))
 
 
 def _pair(terms: UffTerms, i: int, j: int) -> str:

@@ -21,6 +21,7 @@ from matgen.shapes import Float, Int
 
 __all__ = ["TERMS", "UffAnswer", "UffBatch", "UffConfig", "energy_forces_stress"]
 
+_BLOCK = 16384  # pairs at a time on a CPU: their temporaries stay in cache, which is twice as fast
 TERMS = ("bond", "angle", "torsion", "improper", "vdw")
 
 
@@ -167,6 +168,8 @@ class UffBatch:
         self.site_atom = whole([p.site_atom + a for p, a in zip(pairs, atoms, strict=False)])
         self.site_image = whole([p.site_image for p in pairs]).to(dtype)
         self.pair_graph = self.graph_index[self.pair_first]
+        size = _BLOCK if device.type == "cpu" else max(1, len(self.pair_first))
+        self.pair_blocks = [slice(k, k + size) for k in range(0, len(self.pair_first), size)]
         self.pair_constants = pair_constants(
             self.vdw_distance,
             self.vdw_depth,
@@ -225,15 +228,33 @@ class UffBatch:
     def _vdw(self, positions: Tensor, lattices: Tensor, energies: Tensor, gradient: Tensor) -> Tensor:
         graph = self.graph_index[self.site_atom]
         sites = positions[self.site_atom] + torch.einsum("si,sij->sj", self.site_image, lattices[graph])
-        vectors = sites[self.pair_second] - positions[self.pair_first]
-        energy, along = lennard_jones(vectors, *self.pair_constants, self.config.cutoff)
-        energies[4].index_add_(0, self.pair_graph, energy)
-        on_sites = torch.zeros_like(sites).index_add_(0, self.pair_second, along)
-        on_atoms = torch.zeros_like(positions).index_add_(0, self.pair_first, along)
+        # one row per component: torch gathers and scatters long rows several times faster than triples
+        atom_rows, site_rows = positions.T.contiguous(), sites.T.contiguous()
+        pull_atoms, pull_sites = torch.zeros_like(atom_rows), torch.zeros_like(site_rows)
+        for pairs in self.pair_blocks:
+            self._vdw_block(pairs, atom_rows, site_rows, pull_atoms, pull_sites, energies[4])
+        on_atoms, on_sites = pull_atoms.T, pull_sites.T
         gradient.sub_(on_atoms).index_add_(0, self.site_atom, on_sites)
         virial = lattices.new_zeros(lattices.shape)
         virial.index_add_(0, graph, sites[:, :, None] * on_sites[:, None, :])
         return virial.index_add_(0, self.graph_index, -positions[:, :, None] * on_atoms[:, None, :])
+
+    def _vdw_block(
+        self, pairs: slice, atoms: Tensor, sites: Tensor, pull_atoms: Tensor, pull_sites: Tensor, energies: Tensor
+    ) -> None:
+        """Add the energies and the pulls of some pairs."""
+        first, second = self.pair_first[pairs], self.pair_second[pairs]
+        vectors = [
+            site.index_select(0, second) - atom.index_select(0, first) for atom, site in zip(atoms, sites, strict=True)
+        ]
+        square = vectors[0] * vectors[0] + vectors[1] * vectors[1] + vectors[2] * vectors[2]
+        distance_6, depth, shift = (constant[pairs] for constant in self.pair_constants)
+        energy, along = lennard_jones(square, distance_6, depth, shift, self.config.cutoff)
+        energies.index_add_(0, self.pair_graph[pairs], energy)
+        for k, component in enumerate(vectors):
+            pull = along * component
+            pull_sites[k].index_add_(0, second, pull)
+            pull_atoms[k].index_add_(0, first, pull)
 
 
 def _offsets(counts: Sequence[int]) -> np.ndarray:

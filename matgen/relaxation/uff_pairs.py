@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from matgen.relaxation.uff_terms import UffTerms
@@ -12,6 +11,7 @@ from matgen.shapes import Float, Int
 __all__ = ["PairList", "find_pairs", "lennard_jones", "pair_constants"]
 
 _IMAGES = 1 << 10  # images -512..511 pack into one integer
+_NEAREST = 0.01  # Å^2; nearer atoms get the energy of 0.1 Å
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,32 +64,31 @@ def _keys(i: np.ndarray, j: np.ndarray, image: np.ndarray, num_atoms: int) -> np
 
 
 def lennard_jones(
-    vectors: Float[Tensor, "p 3"],
-    distance: Float[Tensor, " p"],
+    square: Float[Tensor, " p"],
+    distance_6: Float[Tensor, " p"],
     depth: Float[Tensor, " p"],
     shift: Float[Tensor, " p"],
     cutoff: float,
-) -> tuple[Float[Tensor, " p"], Float[Tensor, "p 3"]]:
-    """E = depth ((x/r)^12 - 2 (x/r)^6) - its value at the cutoff, zero beyond; and dE/dvector.
+) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]]:
+    """E = depth ((x/r)^12 - 2 (x/r)^6) - its value at the cutoff, zero beyond; and g with dE/dvector = g vector.
 
     The energy is continuous at the cutoff; no tail correction is added. LAMMPS: `lj/cut` with `pair_modify shift yes`.
 
     Args:
-        vectors: Å.
-        distance: x_ij, Å.
+        square: r^2, Å^2.
+        distance_6: x_ij^6, Å^6.
         depth: kcal/mol.
         shift: kcal/mol, the value at the cutoff.
         cutoff: Å.
 
     Source: Rappe et al. 1992, eq. 20, with geometric means for both x and D (eq. 21b, 22).
     """
-    square = vectors.square().sum(1)
-    inside = square < cutoff * cutoff
-    inverse = torch.where(inside, 1 / square.clamp_min(0.01), 0.0)
-    sixth = (distance * distance * inverse) ** 3
-    energy = depth * sixth * (sixth - 2) - torch.where(inside, shift, 0.0)
-    slope = 12 * depth * (sixth - sixth * sixth) * inverse
-    return energy, slope[:, None] * vectors
+    inside = (square < cutoff * cutoff).to(square.dtype)
+    inverse = square.clamp_min(_NEAREST).reciprocal()
+    sixth = inverse * inverse * inverse * distance_6
+    scaled = depth * inside
+    energy = scaled * sixth * (sixth - 2) - shift * inside
+    return energy, 12 * scaled * sixth * (1 - sixth) * inverse
 
 
 def pair_constants(
@@ -99,8 +98,9 @@ def pair_constants(
     second: Int[Tensor, " p"],
     cutoff: float,
 ) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"], Float[Tensor, " p"]]:
-    """x_ij (Å), D_ij and the energy at the cutoff (kcal/mol) of pairs of atoms."""
-    x = (distance[first] * distance[second]).sqrt()
-    d = (depth[first] * depth[second]).sqrt()
-    sixth = (x / cutoff) ** 6
-    return x, d, d * sixth * (sixth - 2)
+    """x_ij^6 (Å^6), D_ij and the energy at the cutoff (kcal/mol) of pairs of atoms."""
+    cube, root = distance**3, depth.sqrt()
+    x_6 = cube.index_select(0, first) * cube.index_select(0, second)
+    d = root.index_select(0, first) * root.index_select(0, second)
+    sixth = x_6 / cutoff**6
+    return x_6, d, d * sixth * (sixth - 2)

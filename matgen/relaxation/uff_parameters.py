@@ -50,7 +50,10 @@ def uff_types() -> dict[str, UffType]:
             symbol = name[:2].strip("_")
             number = SYMBOLS.index(_OLD_SYMBOLS.get(symbol, symbol))
             coordination = name[2] if len(name) > 2 and name[2] in "1234568R" else ""
-            types[name] = UffType(name, number, coordination, *row[:8], section)
+            radius, angle, distance, depth, charge, sp3, sp2, chi = row
+            types[name] = UffType(
+                name, number, coordination, radius, angle, distance, depth, charge, sp3, sp2, chi, section
+            )
     return types
 
 
