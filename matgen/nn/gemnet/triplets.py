@@ -115,10 +115,15 @@ class _SparseProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, dense: Tensor, matrix: Tensor, transposed: Tensor | None) -> Tensor:
         ctx.transposed = transposed
-        return (matrix @ dense.to(matrix.dtype)).to(dense.dtype)
+        return _product(matrix, dense)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         assert ctx.transposed is not None, "the triplets were built without gradients"
-        gradient = gradients[0]
-        return (ctx.transposed @ gradient.to(ctx.transposed.dtype)).to(gradient.dtype), None, None
+        return _product(ctx.transposed, gradients[0]), None, None
+
+
+def _product(matrix: Tensor, dense: Tensor) -> Tensor:
+    """In the precision of the matrix: sparse products know no half precision everywhere."""
+    with torch.autocast(dense.device.type, enabled=False):
+        return (matrix @ dense.to(matrix.dtype)).to(dense.dtype)

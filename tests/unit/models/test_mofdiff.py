@@ -144,6 +144,29 @@ def test_every_parameter_learns(config):
     assert still == set()
 
 
+def test_half_precision_gives_nearly_the_same():
+    model = model_of(disturbed=False)
+    whole = losses(model, BATCH)["total"].detach()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = losses(model, BATCH)["total"]
+    half.backward()
+    torch.testing.assert_close(half.detach().float(), whole, rtol=0.05, atol=0)
+
+
+def test_a_model_without_properties_and_frameworks_of_one_block():
+    nothing = {"property_mean": torch.zeros(0), "property_std": torch.zeros(0)}
+    torch.manual_seed(0)
+    model = MOFDiff(TINY, replace(STATISTICS, **nothing))
+    batch = replace(BATCH, properties=torch.zeros(24, 0))
+    single = take(batch, torch.nonzero(batch.num_blocks == 1)[:, 0])
+    assert len(single) > 0
+    found = losses(model, single)
+    assert found["coords"] == 0  # one block's place says nothing
+    found["total"].backward()
+    made = model.sample(CoarseRequest(seeds=row_seed(0, torch.arange(3))), CoarseSamplerConfig(num_steps=2))
+    assert made.predicted_properties.shape == (3, 0)
+
+
 def test_rotations_images_and_the_choice_of_origin_change_no_latent():
     batch, model = made_up(5), model_of()
     z = model.encode(batch)
