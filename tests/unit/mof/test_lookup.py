@@ -1,0 +1,114 @@
+"""Blocks for sampled embeddings: nearest, of the right role, balanced; and their mirror images."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from matgen.mof.assemble import AssemblyInput
+from matgen.mof.block_library import BlockLibrary
+from matgen.mof.building_block import BuildingBlock
+from matgen.mof.handedness import mirrored, with_best_hands
+from matgen.mof.lookup import BlockLookup, LookupConfig, SampledBlocks, connection_surplus
+
+
+def star(arms: int, element: int, role: str) -> BuildingBlock:
+    """One atom with connection points around it."""
+    angles = np.arange(arms) * 2 * np.pi / arms
+    points = 2.0 * np.stack([np.cos(angles), np.sin(angles), np.zeros(arms)], axis=1)
+    return BuildingBlock(
+        atomic_numbers=np.array([element]),
+        cart_coords=np.zeros((1, 3)),
+        bonds=np.zeros((0, 2), dtype=np.int64),
+        connection_points=points,
+        connection_atoms=np.zeros(arms, dtype=np.int64),
+        role=role,  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture
+def library() -> BlockLibrary:
+    """Metals with 4 and 6 connections, linkers with 2 and 3, at known places along one axis of the embedding."""
+    blocks = [star(4, 30, "metal_node"), star(6, 30, "metal_node"), star(2, 6, "linker"), star(3, 6, "linker")]
+    made = BlockLibrary.from_blocks(blocks, ["a", "b", "c", "d"])
+    place = {(True, 4): 0.0, (True, 6): 1.0, (False, 2): 10.0, (False, 3): 11.0}
+    keys = zip(made.is_metal.tolist(), made.num_connections.tolist(), strict=True)
+    embedding = np.array([[place[key], 0.0] for key in keys], dtype=np.float32)
+    return replace(made, embedding=embedding)
+
+
+def sampled(metals: list[float], linkers: list[float], connections: list[float] | None = None) -> SampledBlocks:
+    count = len(metals) + len(linkers)
+    return SampledBlocks(
+        embedding=np.array([[x, 0.0] for x in metals + linkers]),
+        is_metal=np.array([True] * len(metals) + [False] * len(linkers)),
+        num_connections=np.array(connections) if connections else np.full(count, np.nan),
+    )
+
+
+def chosen(library: BlockLibrary, given: SampledBlocks, **settings) -> tuple[list[int], bool]:
+    lookup = BlockLookup(library, LookupConfig(merge_distance=0.0, num_tries=1, **settings))
+    (choice,) = lookup.choices(given, np.random.default_rng(0))
+    return library.num_connections[choice.index].tolist(), choice.balanced
+
+
+def test_the_nearest_blocks_where_they_balance(library: BlockLibrary) -> None:
+    assert chosen(library, sampled([0.1], [9.9, 10.2])) == ([4, 2, 2], True)
+    assert chosen(library, sampled([0.9], [11.0, 10.9])) == ([6, 3, 3], True)
+
+
+def test_the_cheapest_exchange_restores_balance(library: BlockLibrary) -> None:
+    # nearest would be 6 against 2 + 2: the metal at 0.55 is exchanged, not both linkers
+    assert chosen(library, sampled([0.55], [10.0, 10.0])) == ([4, 2, 2], True)
+    assert chosen(library, sampled([0.55], [10.0, 10.0]), balance=False) == ([6, 2, 2], False)
+    # a sampled number of connections outweighs the distance
+    assert chosen(library, sampled([0.4], [10.4, 10.4], [6.0, 3.0, 3.0])) == ([6, 3, 3], True)
+
+
+def test_what_cannot_balance_says_so(library: BlockLibrary) -> None:
+    found, balanced = chosen(library, sampled([0.0], [10.0]))
+    assert found == [4, 2] and not balanced
+
+
+def test_roles_are_kept_and_equal_blocks_merged(library: BlockLibrary) -> None:
+    given = sampled([9.0], [10.0, 10.6])  # a metal among the linkers
+    found, _ = chosen(library, given)
+    assert found[0] in (4, 6)
+    lookup = BlockLookup(library, LookupConfig(merge_distance=2.0, balance=False))
+    first = next(iter(lookup.choices(given, np.random.default_rng(0))))
+    assert first.index[1] == first.index[2], "0.6 apart is one block"
+
+
+def test_later_choices_differ_and_none_comes_twice(library: BlockLibrary) -> None:
+    lookup = BlockLookup(library, LookupConfig(merge_distance=0.0, num_tries=8, spread=2.0))
+    choices = list(lookup.choices(sampled([0.45], [10.5, 10.5]), np.random.default_rng(1)))
+    assert len({choice.index.tobytes() for choice in choices}) == len(choices) > 1
+    assert all(choice.balanced for choice in choices)
+
+
+def test_surplus_counts_metal_less_linker_connections(library: BlockLibrary) -> None:
+    expected = np.where(library.is_metal, 1, -1) * library.num_connections
+    assert connection_surplus(library).tolist() == expected.tolist()
+
+
+def test_a_library_without_embeddings_is_refused(library: BlockLibrary) -> None:
+    with pytest.raises(ValueError, match="embeddings"):
+        BlockLookup(replace(library, embedding=None))
+
+
+def test_the_mirror_image_that_fits_is_taken() -> None:
+    # a chiral linker with four unequal arms; metals with one arm each stand where the arms point
+    arms = np.array([[3.0, 0, 0], [0, 4.0, 0], [0, 0, 5.0], [-3.0, -4.0, -5.0]])
+    ends = arms * (1 - 1.0 / np.linalg.norm(arms, axis=1, keepdims=True))
+    linker = BuildingBlock(np.full(4, 6), ends, np.zeros((0, 2), int), arms, np.arange(4), "linker")
+    arm = np.array([[2.0, 0, 0]])
+    metal = BuildingBlock(np.array([30]), arm * 0.5, np.zeros((0, 2), int), arm, np.zeros(1, int), "metal_node")
+    length = np.linalg.norm(arms, axis=1, keepdims=True)
+    centres = np.concatenate([np.zeros((1, 3)), arms * (1 + 2.0 / length)])
+    lattice = np.eye(3) * 40
+    right = AssemblyInput(lattice, (centres / 40) % 1, (linker, metal, metal, metal, metal))
+    wrong = replace(right, blocks=(mirrored(linker), *right.blocks[1:]))
+    for given, flipped in ((right, False), (wrong, True)):
+        (made,), (flags,) = with_best_hands([given])
+        assert bool(flags[0]) == flipped and not flags[1:].any()
+        assert np.allclose(made.blocks[0].connection_points, arms)
