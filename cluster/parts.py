@@ -4,10 +4,11 @@ import os
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -19,11 +20,13 @@ class Shard:
     """A unit of work, of output and of resume.
 
     `payload` says where the rows come from (a path, a range); it is small, the rows themselves stay off the driver.
+    `row_costs` are estimates in any one unit, for balance; without them rows count alike.
     """
 
     index: int
     num_rows: int
     payload: Any = None
+    row_costs: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     @property
     def file_name(self) -> str:
@@ -99,8 +102,13 @@ def part_paths(directory: Path) -> list[Path]:
     return sorted(directory.glob("part-*.parquet"))
 
 
-def shards_of_parts(directory: Path) -> list[Shard]:
+def shards_of_parts(directory: Path, cost_column: str | None = None, exponent: float = 1.0) -> list[Shard]:
     """Return one shard for each finished part of the previous stage; part i becomes part i.
+
+    Args:
+        directory: of the previous stage.
+        cost_column: a number whose power tells what a row will cost (the number of atoms); null costs nothing.
+        exponent: that power.
 
     Raises:
         StageError: there is none.
@@ -109,7 +117,16 @@ def shards_of_parts(directory: Path) -> list[Shard]:
     paths = part_paths(directory)
     if not paths:
         raise StageError(f"{directory} has no part-*.parquet")
-    return [Shard(int(path.stem.removeprefix("part-")), part_rows(path), str(path)) for path in paths]
+    shards = []
+    for path in paths:
+        index = int(path.stem.removeprefix("part-"))
+        if cost_column is None:
+            shards.append(Shard(index, part_rows(path), str(path)))
+        else:
+            values = read_table(path, [cost_column]).column(cost_column).fill_null(0).to_numpy()
+            costs = 1e-3 + values.astype(np.float64) ** exponent
+            shards.append(Shard(index, len(values), str(path), costs.astype(np.float32)))
+    return shards
 
 
 def iterate_rows(directory: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
@@ -118,23 +135,30 @@ def iterate_rows(directory: Path, columns: Sequence[str] | None = None) -> Itera
         yield from read_part(path, columns)
 
 
-def status_counts(directory: Path) -> dict[str, int]:
-    """Count the words of the column `status` over all parts, "ok" first and then by count."""
+def status_counts(directory: Path, paths: Sequence[Path] | None = None) -> dict[str, int]:
+    """Count the words of the column `status`, "ok" first and then by count.
+
+    Args:
+        directory: of the parts.
+        paths: some of its parts; None takes all.
+    """
     counts: Counter[str] = Counter()
-    for path in part_paths(directory):
+    for path in part_paths(directory) if paths is None else paths:
         for entry in read_table(path, ["status"]).column("status").value_counts().to_pylist():
             counts[entry["values"]] += entry["counts"]
     ordered = sorted(counts.items(), key=lambda item: (item[0] != "ok", -item[1], item[0]))
     return dict(ordered)
 
 
-def remove_leftovers(directory: Path) -> None:
-    """Delete what an interrupted run left aside: unfinished files and pieces of split shards."""
+def remove_leftovers(directory: Path, shards: Sequence[Shard]) -> None:
+    """Delete what an interrupted run left aside for these shards: unfinished files, notes, pieces of split shards."""
     if not directory.is_dir():
         return
-    for pattern in (".*.tmp", ".piece-*.parquet"):
+    ours = {f"{shard.index:06d}" for shard in shards}
+    for pattern in (".part-*.tmp", ".piece-*"):
         for path in directory.glob(pattern):
-            path.unlink(missing_ok=True)
+            if path.name.lstrip(".").split("-")[1].split(".")[0] in ours:  # others' may be under way
+                path.unlink(missing_ok=True)
 
 
 def _first_line(error: BaseException) -> str:

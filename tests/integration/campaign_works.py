@@ -1,5 +1,6 @@
 """Small works for campaign tests; a module of its own so that Ray actors can import it."""
 
+import ctypes
 import os
 import signal
 import time
@@ -68,3 +69,17 @@ class DyingWork(SquareWork):
 
     def setup(self) -> None:
         os._exit(3)
+
+
+@dataclass(frozen=True)
+class OneByOneWork(SquareWork):
+    """Takes rows one at a time, so that notes say which one was under way; some end in native code."""
+
+    segfault_on: tuple[int, ...] = ()
+    rows_at_once = 1
+    divisible = True
+
+    def _one(self, row: int) -> Mapping[str, Any]:
+        if row in self.segfault_on:
+            ctypes.string_at(0)
+        return super()._one(row)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from campaign_works import DyingWork, SquareWork
+from campaign_works import DyingWork, OneByOneWork, SquareWork
 
 from cluster.campaign import CampaignConfig, CampaignSummary, run_campaign
 from cluster.parts import Shard, part_paths
@@ -22,6 +22,11 @@ SHARDS = [Shard(index, 10, index * 10) for index in range(5)]
 
 def content(directory: Path) -> pa.Table:
     return pa.concat_tables([pq.read_table(path) for path in part_paths(directory)])
+
+
+def names(directory: Path) -> list[str]:
+    """What lies there, but for the file that says how far a campaign is."""
+    return sorted(path.name for path in directory.iterdir() if not path.name.startswith(".campaign-"))
 
 
 def run(work: SquareWork, out: Path, workers: int, **settings: float) -> CampaignSummary:
@@ -35,7 +40,7 @@ def assert_whole(directory: Path, bad: dict[int, str]) -> None:
     for row in rows:
         assert row["status"] == bad.get(row["sample_id"], "ok"), row
         assert row["square"] == (None if row["sample_id"] in bad else row["sample_id"] ** 2)
-    assert sorted(path.name for path in directory.iterdir()) == [f"part-{index:06d}.parquet" for index in range(5)]
+    assert names(directory) == [f"part-{index:06d}.parquet" for index in range(5)]
 
 
 def test_content_is_the_same_for_any_number_of_actors(tmp_path: Path, ray_up: None) -> None:
@@ -54,6 +59,16 @@ def test_crashed_and_hanging_rows_are_found_and_the_others_kept(tmp_path: Path, 
     assert_whole(tmp_path, {3: "crashed", 41: "crashed", 17: "timeout"})
     assert summary.status == {"ok": 47, "crashed": 2, "timeout": 1}
     assert summary.num_deaths >= 2 and summary.num_timeouts >= 1
+
+
+def test_notes_point_at_the_row_that_died_or_hung(tmp_path: Path, ray_up: None) -> None:
+    work = OneByOneWork(segfault_on=(3,), hang_on=(17,))
+    summary = run(work, tmp_path, 2, row_deadline_s=2.0)
+    assert_whole(tmp_path, {3: "crashed", 17: "timeout"})
+    assert summary.num_deaths == 3 and summary.num_timeouts == 1, "two tries for a crash, one for a row that hangs"
+    reasons = {row["sample_id"]: row["reason"] for row in content(tmp_path).to_pylist() if row["reason"]}
+    assert "Segmentation fault" in reasons[3] and "in string_at" in reasons[3]
+    assert reasons[17].startswith("no result after 2 s") and "campaign_works.py" in reasons[17]
 
 
 def test_an_actor_killed_once_costs_no_row(tmp_path: Path, ray_up: None) -> None:
@@ -79,7 +94,7 @@ def test_unreadable_input_is_one_error(tmp_path: Path, ray_up: None, workers: in
     config = CampaignConfig(num_workers=workers, progress=False)
     with pytest.raises(SourceError, match="bad footer"):
         run_campaign(SquareWork(), [Shard(0, 3, "unreadable")], tmp_path, config)
-    assert list(tmp_path.iterdir()) == []
+    assert names(tmp_path) == []
 
 
 def test_a_failure_of_every_row_stops_the_campaign(tmp_path: Path) -> None:
@@ -106,7 +121,7 @@ def test_a_full_disk_is_one_error_and_leaves_nothing_half_written(
     monkeypatch.setattr("cluster.parts.pq.write_table", full)
     with pytest.raises(StageError, match=r"cannot write .*part-000003.parquet: No space left on device"):
         run(SquareWork(), tmp_path, 0)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"part-{index:06d}.parquet" for index in range(3)]
+    assert names(tmp_path) == [f"part-{index:06d}.parquet" for index in range(3)]
     monkeypatch.undo()
     run(SquareWork(), tmp_path, 0)
     assert_whole(tmp_path, {})
