@@ -65,7 +65,12 @@ def periodic_vectors(
     """
     first, second = edge_index
     steps = frac_coords[second] + edge_image - frac_coords[first]
-    return torch.einsum("ei,eij->ej", steps, lattice[graph_index[first]])
+    return _to_cartesian(steps, lattice[graph_index[first]])
+
+
+def _to_cartesian(frac: Float[Tensor, "E 3"], lattice: Float[Tensor, "E 3 3"]) -> Float[Tensor, "E 3"]:
+    """frac @ lattice, written such that autocast leaves it in full precision."""
+    return (frac[:, :, None] * lattice).sum(1)
 
 
 def nearest_neighbors(
@@ -94,7 +99,7 @@ def nearest_neighbors(
     repeats = num_images[graph]
     pair = torch.arange(len(graph), device=graph.device).repeat_interleave(repeats)
     image = images[first[graph][pair] + ragged_arange(repeats)]
-    vectors = torch.einsum("pi,pij->pj", difference[pair] + image.to(difference.dtype), lattice[graph[pair]])
+    vectors = _to_cartesian(difference[pair] + image.to(difference.dtype), lattice[graph[pair]])
     length = vectors.norm(dim=-1)
     # a node is no neighbour of itself, but its images are
     near = (length < cutoff[graph[pair]]) & ((source[pair] != target[pair]) | image.any(-1))
