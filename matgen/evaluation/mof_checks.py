@@ -35,7 +35,8 @@ class MofChecksConfig:
     Args:
         max_neighbors: of carbon and of nitrogen without a metal neighbour.
         hydrogen_reach: Å; a hydrogen with two atoms of any kind within it has one too many.
-        linear_carbon: degrees; a carbon with two neighbours may be bent by as much.
+        linear_carbon: degrees; how far a carbon with two neighbours may stand off the line through them, seen from the
+            nearer one. With equal bonds that allows a bend of twice as much.
         linear_nitrogen: degrees; the same for nitrogen, and how far from planar counts as planar.
         short_nitrogen_bond: Å; a planar nitrogen with two bonds, both shorter, needs no third.
         amide_angle: degrees; M-NH2 with a smaller angle between its nearest two bonds misses a hydrogen.
@@ -114,8 +115,12 @@ def _undercoordinated_carbon(case: _Case) -> list[int]:
     found = []
     for i in case.of(6):
         count = case.neighbors.count(i)
-        if count == 1 or (count == 2 and 180.0 - case.neighbors.angle(i) > case.config.linear_carbon):
+        if count == 1:
             found.append(i)
+        elif count == 2:
+            off = case.neighbors.angle_at_nearest(i)
+            if min(off, 180.0 - off) > case.config.linear_carbon:
+                found.append(i)
     return found
 
 

@@ -43,8 +43,12 @@ class Neighbors:
     def angle(self, i: int) -> float:
         """Angle in degrees between the two nearest bonds of an atom."""
         a, b = self.vectors(i)[:2]
-        cosine = a @ b / (np.linalg.norm(a) * np.linalg.norm(b))
-        return float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
+        return _angle(a, b)
+
+    def angle_at_nearest(self, i: int) -> float:
+        """Angle in degrees at the nearest neighbour of an atom, between the atom and its second nearest neighbour."""
+        a, b = self.vectors(i)[:2]
+        return _angle(-a, b - a)
 
     def dihedrals(self, i: int) -> list[float]:
         """Four dihedral angles in degrees about an atom with two bonds, to the nearest neighbours of its neighbours.
@@ -58,6 +62,11 @@ class Neighbors:
             end = place + self.vectors(other)[0]
             found += [_dihedral((a, np.zeros(3), b, end)), _dihedral((end, a, np.zeros(3), b))]
         return found
+
+
+def _angle(a: np.ndarray, b: np.ndarray) -> float:
+    cosine = a @ b / (np.linalg.norm(a) * np.linalg.norm(b))
+    return float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
 
 
 def _dihedral(points: Sequence[np.ndarray]) -> float:
