@@ -15,7 +15,8 @@ from experiments.listing import find_experiment, read_experiment
 from matgen.errors import ConfigError, MatgenError, StageError
 from sweeps.budget import BudgetConfig
 from sweeps.journal import ConfirmConfig, Journal, SweepConfig, create_sweep, digest, open_sweep
-from sweeps.search import default_values
+from sweeps.runner import check_population
+from sweeps.search import check_grid, default_values
 from sweeps.spaces import Space, find_space
 from sweeps.subjects import subject_of
 from sweeps.trial import save_reference
@@ -109,14 +110,12 @@ def sweep(defaults: Defaults, arguments: argparse.Namespace) -> dict[str, Any]:
     """Begin or resume a sweep, run it to its end, and write its results."""
     from cluster.session import ray_session
     from sweeps.results import write_results
-    from sweeps.runner import candidates, check_population, prepare_tune, run_second_look, run_trials
+    from sweeps.runner import candidates, prepare_tune, run_second_look, run_trials
     from sweeps.watch import Watch
     from sweeps.work import TrialWork
 
     journal, experiment, space = _resumed(arguments) if arguments.resume else _begun(defaults, arguments)
     config = journal.config
-    if config.scheduler == "pbt":
-        check_population(space)
     subject = subject_of(config.subject)
     prepare_tune()
     slots = available_cpus()
@@ -152,6 +151,10 @@ def _begun(defaults: Defaults, arguments: argparse.Namespace) -> tuple[Journal, 
             raise ConfigError(f"unknown baseline {baseline!r} (there are: {', '.join(subject.baselines) or 'none'})")
     space = find_space(config.space, subject.spaces)
     space.check(experiment)
+    if config.scheduler == "pbt":
+        check_population(space)
+    if config.search == "grid":
+        check_grid(space)
     _check_resources(config, arguments.address)
     if arguments.records is not None and not arguments.records.is_dir():
         raise ConfigError(f"--records {arguments.records}: no such folder")

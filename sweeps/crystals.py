@@ -30,6 +30,7 @@ from sweeps.symmcd_spaces import BASELINES, SPACES
 
 FIDELITY_SYMPREC = 0.01
 REFERENCE_LIMIT = 2000
+MAX_EDGE = 100.0  # Å; the search for symmetry may take for ever in a cell that is much longer than wide
 FEW = 100  # held-out crystals below which the reference is the whole data set
 
 
@@ -41,10 +42,11 @@ class Crystals:
     spaces: Sequence[Space] = SPACES
     baselines: Mapping[str, Any] = BASELINES
     formula = (
-        f"{FORMULA}: raw (min distance > 0.5 Å before overlaps are resolved), strict (every distance > half the sum of "
-        "covalent radii, plausible density and cell), composition (SMACT), fidelity (detected group is the requested "
-        f"one at symprec {FIDELITY_SYMPREC} Å), elements and density (exp(-d / spread): d the Wasserstein distance to "
-        "held-out data of the number of elements and of the density, spread the data's standard deviation)"
+        f"{FORMULA} (a crystal with an edge over {MAX_EDGE:g} Å has failed): raw (min distance > 0.5 Å before overlaps "
+        "are resolved), strict (every distance > half the sum of covalent radii, plausible density and cell), "
+        "composition (SMACT), fidelity (the detected group is the requested one at symprec "
+        f"{FIDELITY_SYMPREC} Å), elements and density (exp(-d / spread): d the Wasserstein distance to held-out data "
+        "of the number of elements and of the density, spread the data's standard deviation)"
     )
 
     def check(self, experiment: Any) -> None:
@@ -115,9 +117,9 @@ def _samples(model: SymmCD, experiment: Experiment, count: int, seed: int) -> li
 
 
 def _scores(rows: Sequence[Mapping[str, Any]], experiment: Experiment) -> Table:
-    decoded = DecodeWork(experiment.decode.decode).process(rows)
-    config = replace(experiment.evaluate.metrics.score, symmetry=SymmetryConfig(fidelity_symprecs=(FIDELITY_SYMPREC,)))
-    assert isinstance(config, ScoreConfig)
+    decoded = [_without_needles(row) for row in DecodeWork(experiment.decode.decode).process(rows)]
+    tolerance = SymmetryConfig(symprec=FIDELITY_SYMPREC, fidelity_symprecs=(FIDELITY_SYMPREC,))
+    config: ScoreConfig = replace(experiment.evaluate.metrics.score, symmetry=tolerance)
     table = score_structures(
         [stored_structure(row) for row in decoded],
         [row["space_group_number"] or 0 for row in decoded],
@@ -125,10 +127,17 @@ def _scores(rows: Sequence[Mapping[str, Any]], experiment: Experiment) -> Table:
         statuses=[row["status"] for row in decoded],
         reasons=[row["reason"] for row in decoded],
     )
-    raw = [row.get("raw_min_distance") for row in decoded]
+    raw = [row.get("raw_min_distance") if row["status"] != "long_edge" else None for row in decoded]
     table["raw_min_distance"] = np.array([np.nan if value is None else value for value in raw], dtype=np.float64)
     table["raw_valid"] = np.nan_to_num(table["raw_min_distance"], nan=-1.0) > config.validity.min_distance
     return table
+
+
+def _without_needles(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    structure = stored_structure(row)
+    if structure is None or np.linalg.norm(structure.lattice, axis=1).max() <= MAX_EDGE:
+        return row
+    return {**row, "status": "long_edge", "reason": f"an edge of the cell is longer than {MAX_EDGE:g} Å"}
 
 
 def sampled_crystals(table: Table) -> Sampled:

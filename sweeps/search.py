@@ -34,9 +34,8 @@ class Suggestions:
         """
         self.space, self.journal, self.config = space, journal, journal.config
         self.defaults = defaults
-        if self.config.search == "grid" and space.size == float("inf"):
-            endless = [p.name for p in space.parameters if not isinstance(p.domain, Choice)]
-            raise ConfigError(f"a grid needs finite choices, and {endless[0]} of space {space.name!r} is an interval")
+        if self.config.search == "grid":
+            check_grid(space)
         self._waiting = [trial for trial in journal.trials.values() if not trial.ended]
         self._optuna: Any = None if self.config.search == "grid" else load_optuna()
 
@@ -92,6 +91,19 @@ class Suggestions:
                 study.add_trial(frozen)
         asked = study.ask(distributions(optuna, self.space))
         return {name: asked.params[name] for name in self.space.names}
+
+
+def check_grid(space: Space) -> None:
+    """Refuse a grid over a space that is not finite.
+
+    Raises:
+        ConfigError: a parameter is an interval.
+    """
+    for parameter in space.parameters:
+        if not isinstance(parameter.domain, Choice):
+            raise ConfigError(
+                f"a grid needs finite choices, and {parameter.name} of space {space.name!r} is an interval"
+            )
 
 
 def startup(config: SweepConfig) -> int:

@@ -111,9 +111,7 @@ class TrialWork:
                 use_gpu=sweep.gpus_per_worker > 0,
                 resources_per_worker=resources,
             ),
-            run_config=RunConfig(
-                name=Path(job.out).name, storage_path=str(Path(job.out) / "ray"), callbacks=callbacks
-            ),
+            run_config=RunConfig(name=Path(job.out).name, storage_path=str(Path(job.out) / "ray"), callbacks=callbacks),
         )
         try:
             trainer.fit()
