@@ -97,7 +97,7 @@ def test_failures_end_as_results(
         run_trial(job, reports.append)
         return reports[-1]
 
-    wild = replace(tiny, train=replace(tiny.train, learning_rate=float("nan"), warmup_steps=0, max_skipped=3))
+    wild = replace(tiny, train=replace(tiny.train, learning_rate=1e30, warmup_steps=0, max_skipped=3))
     found = last("wild", wild)
     assert (found["status"], found["objective"]) == ("diverged", 0.0)
     assert "not finite" in found["reason"]
