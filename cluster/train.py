@@ -223,11 +223,14 @@ def _train_on_ray(job: dict[str, Any], run: AnyRun) -> None:
         use_gpu = resources.get("GPU", 0) >= num_workers
         if not use_gpu and resources.get("CPU", 0) < num_workers:
             raise StageError(f"train.num_workers={num_workers}, but Ray has {resources.get('CPU', 0):.0f} CPUs")
-        job["threads"] = max(1, int(_cpus_per_node(ray) // num_workers))
+        num_nodes = sum(node["Alive"] for node in ray.nodes())
+        job["threads"] = max(1, int(_cpus_per_node(ray) // -(-num_workers // num_nodes)))
         trainer = TorchTrainer(
             worker,
             train_loop_config=job,
-            scaling_config=ScalingConfig(num_workers=num_workers, use_gpu=use_gpu),
+            scaling_config=ScalingConfig(
+                num_workers=num_workers, use_gpu=use_gpu, placement_strategy="PACK" if use_gpu else "SPREAD"
+            ),
             run_config=RunConfig(
                 name="ray-train",
                 storage_path=job["out"],
