@@ -15,6 +15,7 @@ from cluster.parts import Shard, remove_leftovers, status_counts
 from cluster.pieces import Piece, PieceRunner, ShardWork
 from cluster.progress import Tally
 from cluster.session import ray_session
+from matgen.errors import StageError
 
 __all__ = ["CampaignConfig", "CampaignSummary", "ShardWork", "run_campaign"]
 
@@ -97,13 +98,15 @@ def run_campaign(
         Counts over all parts of the shards that this driver has to do with.
 
     Raises:
-        StageError: the disk is full, workers cannot start, or a shard's input cannot be read.
+        StageError: the disk is full, workers cannot start, a shard's input cannot be read, or its range is empty.
         MatgenError: what `work` raised for a whole shard.
     """
     started, cpu = time.monotonic(), time.process_time()
     out_dir.mkdir(parents=True, exist_ok=True)
     if config.shards is not None:
         shards = [shard for shard in shards if config.shards[0] <= shard.index < config.shards[1]]
+        if not shards:
+            raise StageError(f"{config.description}: no shard from {config.shards[0]} to {config.shards[1] - 1}")
     remove_leftovers(out_dir, shards)
     todo = [shard for shard in shards if not (out_dir / shard.file_name).exists()]
     tally = Tally(out_dir, config.description, shards, todo, config.progress, config.tracker_id)

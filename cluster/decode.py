@@ -151,7 +151,7 @@ def decode_stage(run: Run) -> dict[str, Any]:
     """
     started = time.monotonic()
     config = run.experiment.decode
-    samples = require_stage(run.directory("sample"), "sample")
+    samples = require_stage(run.directory("sample"), "sample", partial=run.shards is not None)
     inputs = {"samples": samples.identity, "checkpoint": samples.inputs.get("checkpoint", "")}
     lineage = run.open_stage("decode", config.decode, inputs)
     if lineage.complete:

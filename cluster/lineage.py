@@ -113,7 +113,7 @@ def open_stage(directory: Path, lineage: StageLineage, *, overwrite: bool = Fals
     elif previous is not None and overwrite:
         remove_stage(directory)
         previous = None
-    elif previous is None and directory.is_dir() and any(directory.iterdir()):
+    elif previous is None and directory.is_dir() and any(p.name[0] != "." for p in directory.iterdir()):
         raise StageError(f"{directory} is not empty and has no run.json: not a {lineage.stage} directory of ours")
     if previous is not None and previous.complete:
         return previous
@@ -129,14 +129,24 @@ def open_stage(directory: Path, lineage: StageLineage, *, overwrite: bool = Fals
 
 
 def finish_stage(directory: Path, lineage: StageLineage, summary: dict[str, Any], seconds: float) -> StageLineage:
-    """Mark a stage as complete, with its summary and the seconds of this invocation added to earlier ones."""
+    """Mark a stage as complete, with its summary and the seconds of this invocation added to earlier ones.
+
+    One that did a range of the shards only stays as it is: others do theirs, and a run without a range completes it.
+    """
+    if "shard_range" in summary:
+        return lineage
     lineage = replace(lineage, finished=_now(), summary=summary, seconds=round(lineage.seconds + seconds, 3))
     write_lineage(directory, lineage)
     return lineage
 
 
-def require_stage(directory: Path, stage: str) -> StageLineage:
+def require_stage(directory: Path, stage: str, *, partial: bool = False) -> StageLineage:
     """Read the lineage of a finished stage that the next one needs.
+
+    Args:
+        directory: of that stage.
+        stage: its name.
+        partial: it need not be finished, for only a range of its shards is wanted.
 
     Raises:
         StageError: it did not run, or not to its end.
@@ -144,7 +154,7 @@ def require_stage(directory: Path, stage: str) -> StageLineage:
     lineage = read_lineage(directory)
     if lineage is None:
         raise StageError(f"{directory} is missing: run the stage {stage!r} first")
-    if not lineage.complete:
+    if not lineage.complete and not partial:
         raise StageError(f"{directory} is incomplete: run the stage {stage!r} again, it goes on where it stopped")
     return lineage
 
@@ -179,7 +189,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         StageError: it cannot be written; the message has the path and the system's reason.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")  # nodes share process ids
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         aside.write_text(text)
@@ -204,7 +214,16 @@ def run_id(out_dir: Path, name: str) -> str:
         except (ValueError, KeyError, TypeError) as error:
             raise StageError(f"{path} is not a run.json of ours") from error
     new = f"{name}-{datetime.datetime.now(datetime.UTC):%Y%m%d}-{secrets.token_hex(3)}"
-    write_text(path, json.dumps({"run_id": new, "experiment": name, "created": _now()}, indent=1) + "\n")
+    aside = out_dir / f".run-{secrets.token_hex(4)}.tmp"
+    write_text(aside, json.dumps({"run_id": new, "experiment": name, "created": _now()}, indent=1) + "\n")
+    try:
+        os.link(aside, path)  # of several jobs that begin at once, one names the run
+    except FileExistsError:
+        return run_id(out_dir, name)
+    except OSError:  # a file system without hard links
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
     return new
 
 

@@ -177,7 +177,7 @@ def mof_decode(run: MofRun) -> dict[str, Any]:
     """
     started = time.monotonic()
     config = run.experiment.decode
-    samples = require_stage(run.directory("sample"), "sample")
+    samples = require_stage(run.directory("sample"), "sample", partial=run.shards is not None)
     library = library_path(run)
     inputs = {
         "samples": samples.identity,
@@ -187,7 +187,7 @@ def mof_decode(run: MofRun) -> dict[str, Any]:
     lineage = run.open_stage("decode", config, inputs)
     if lineage.complete:
         return lineage.summary
-    shards = shards_of_parts(run.directory("sample"))
+    shards = shards_of_parts(run.directory("sample"), "num_blocks")
     settings = run.campaign("decode", shard_deadline_s=config.shard_deadline_s, row_deadline_s=config.row_deadline_s)
     directory = run.directory("decode")
     work = MofDecodeWork(library.resolve(), config)

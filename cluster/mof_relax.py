@@ -129,14 +129,14 @@ def mof_relax(run: MofRun) -> dict[str, Any]:
     """
     started = time.monotonic()
     config = run.experiment.relax
-    structures = require_stage(run.directory("decode"), "decode")
+    structures = require_stage(run.directory("decode"), "decode", partial=run.shards is not None)
     if config.relax.engine == "lammps":
         Lammps(config.relax.lammps).close()  # refuses where it is not installed
     inputs = {"structures": structures.identity, "checkpoint": structures.inputs.get("checkpoint", "")}
     lineage = run.open_stage("relax", config, inputs)
     if lineage.complete:
         return lineage.summary
-    shards = shards_of_parts(run.directory("decode"))
+    shards = shards_of_parts(run.directory("decode"), "num_atoms")
     settings = run.campaign("relax", shard_deadline_s=config.shard_deadline_s, row_deadline_s=config.row_deadline_s)
     directory = run.directory("relax")
     summary = run_campaign(MofRelaxWork(config), shards, directory, settings, lineage.table_metadata).as_dict()

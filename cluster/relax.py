@@ -131,14 +131,14 @@ def relax_stage(run: Run) -> dict[str, Any]:
     """
     started = time.monotonic()
     config = run.experiment.relax
-    structures = require_stage(run.directory("decode"), "decode")
+    structures = require_stage(run.directory("decode"), "decode", partial=run.shards is not None)
     if config.hull and not Path(config.hull).is_dir():
         raise StageError(f"relax.hull {config.hull}: no such directory (matgen hull builds one)")
     inputs = {"structures": structures.identity, "checkpoint": structures.inputs.get("checkpoint", "")}
     lineage = run.open_stage("relax", config, inputs)
     if lineage.complete:
         return lineage.summary
-    shards = shards_of_parts(run.directory("decode"))
+    shards = shards_of_parts(run.directory("decode"), "num_atoms")
     settings = run.gpu_campaign("relax", shard_deadline_s=config.shard_deadline_s, row_deadline_s=config.row_deadline_s)
     directory = run.directory("relax")
     summary = run_campaign(RelaxWork(config), shards, directory, settings, lineage.table_metadata).as_dict()

@@ -9,6 +9,7 @@ from typing_extensions import TypeVar
 
 from cluster.campaign import CampaignConfig
 from cluster.lineage import StageLineage, open_stage, run_id
+from cluster.session import cluster_gpus
 from matgen.config import Experiment
 from matgen.settings import to_dict
 
@@ -33,6 +34,7 @@ class Run(Generic[ExperimentT]):
         overwrite: delete what another run left in a stage's directory.
         command: the command line, for the record.
         progress: bars; None shows them on a terminal only.
+        shards: first index, and one past the last, of the shards to work on; None takes all.
     """
 
     experiment: ExperimentT
@@ -45,6 +47,7 @@ class Run(Generic[ExperimentT]):
     overwrite: bool = False
     command: str = ""
     progress: bool | None = None
+    shards: tuple[int, int] | None = None
 
     def directory(self, stage: str) -> Path:
         """Directory that a stage writes."""
@@ -71,10 +74,13 @@ class Run(Generic[ExperimentT]):
 
     def campaign(self, description: str, **settings: float) -> CampaignConfig:
         """Settings of a campaign of this run."""
+        experiment: Any = self.experiment
         return CampaignConfig(
             num_workers=self.num_workers,
             description=description,
             progress=self.progress,
+            shards=self.shards,
+            tracker_id=f"{run_id(self.out, experiment.name)}-{description}",
             **settings,  # type: ignore[arg-type]
         )
 
@@ -83,7 +89,7 @@ class Run(Generic[ExperimentT]):
         import torch
 
         config = self.campaign(description, **settings)
-        num_gpus = torch.cuda.device_count()
+        num_gpus = cluster_gpus() if os.environ.get("RAY_ADDRESS") else torch.cuda.device_count()
         if num_gpus == 0 or self.num_workers == 0:
             return config
         return replace(config, num_workers=min(self.num_workers, num_gpus), num_gpus_per_worker=1.0)

@@ -72,6 +72,14 @@ def ray_session(
         ray.shutdown()
 
 
+def cluster_gpus() -> int:
+    """Return how many GPUs the Ray cluster has that RAY_ADDRESS names."""
+    with ray_session(1):
+        import ray
+
+        return int(ray.cluster_resources().get("GPU", 0))
+
+
 def session_environment() -> dict[str, str]:
     """Return the environment for a child process that is to join the Ray of this one, where there is one."""
     environment = dict(os.environ)

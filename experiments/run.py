@@ -46,12 +46,17 @@ MOF_STAGE_FUNCTIONS = {
 }
 
 
+SHARDED = {"sample", "decode", "relax"}
+
+
 def run_command(arguments: argparse.Namespace) -> dict[str, Any]:
     """matgen run."""
     from experiments.cli import say
 
     experiment = _named(arguments)
     stages = chosen_stages(arguments.stages, experiment.stages)
+    if getattr(arguments, "shards", None) and not set(stages) <= SHARDED:
+        raise ConfigError(f"--shards is for the stages {', '.join(sorted(SHARDED))}: name those to run")
     experiment = configured(experiment, arguments)
     if arguments.show:
         say(arguments, experiment.to_json())
@@ -126,7 +131,8 @@ def configured(experiment: ExperimentT, arguments: argparse.Namespace) -> Experi
         path = Path(arguments.data).expanduser()
         source = str(path.resolve()) if path.exists() else arguments.data
         experiment = replace(experiment, preprocess=replace(experiment.preprocess, source=source))
-    for assignment in arguments.set:
+    number = getattr(arguments, "count", None)
+    for assignment in [*([f"sample.count={number}"] if number else []), *arguments.set]:
         experiment = experiment.set(assignment)
     if not experiment.preprocess.source:
         raise ConfigError(f"{experiment.name} needs --data PATH: a file, folder or archive of structures")
@@ -160,6 +166,7 @@ def make_run(experiment: ExperimentT, arguments: argparse.Namespace) -> "Run[Exp
         overwrite=arguments.overwrite,
         command=arguments.command_line,
         progress=False if arguments.quiet else None,
+        shards=getattr(arguments, "shards", None),
     )
 
 

@@ -105,8 +105,13 @@ run_on_ray() {
         kill -0 "$HEAD_STEP" 2>/dev/null || { sleep 1; kill -KILL "$DRIVER" 2>/dev/null; break; }
     done
     wait "$DRIVER" || code=$?
-    if [ "$code" != 0 ] && [ "$told" = USR1 ]; then requeue "out of time" && sleep 60; fi
-    if [ "$code" != 0 ] && ! kill -0 "$HEAD_STEP" 2>/dev/null; then requeue "the head of the Ray cluster is gone" && sleep 60; fi
+    if [ "$code" != 0 ] && [ "$told" != TERM ]; then # after a requeue Slurm ends this script
+        if [ "$told" = USR1 ]; then
+            requeue "out of time" && sleep 60
+        elif ! kill -0 "$HEAD_STEP" 2>/dev/null; then
+            requeue "the head of the Ray cluster is gone" && sleep 60
+        fi
+    fi
     say "exit code $code"
     return "$code"
 }

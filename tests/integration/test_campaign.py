@@ -29,7 +29,7 @@ def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir() if not path.name.startswith(".campaign-"))
 
 
-def run(work: SquareWork, out: Path, workers: int, **settings: float) -> CampaignSummary:
+def run(work: SquareWork, out: Path, workers: int, **settings: float | tuple[int, int]) -> CampaignSummary:
     config = CampaignConfig(num_workers=workers, progress=False, **settings)  # type: ignore[arg-type]
     return run_campaign(work, SHARDS, out, config, {"matgen.run_id": "test"})
 
@@ -87,6 +87,21 @@ def test_finished_parts_are_never_redone(tmp_path: Path) -> None:
     assert_whole(tmp_path, {})
     after = {path.name: path.stat().st_mtime_ns for path in part_paths(tmp_path)}
     assert {name for name in before if before[name] != after[name]} == {"part-000002.parquet"}
+
+
+def test_ranges_of_shards_leave_what_one_campaign_leaves(tmp_path: Path) -> None:
+    run(SquareWork(bug_on=(7,)), tmp_path / "one", 0)
+    for shards in ((3, 5), (0, 3)):
+        (tmp_path / "ranges").mkdir(exist_ok=True)
+        (tmp_path / "ranges" / ".part-000001.parquet.9-abc.tmp").touch()  # of another job, if ours is 3:5
+        summary = run(SquareWork(bug_on=(7,)), tmp_path / "ranges", 0, shards=shards)
+        assert summary.num_shards == shards[1] - shards[0] and summary.as_dict()["shard_range"] == list(shards)
+        assert (tmp_path / "ranges" / ".part-000001.parquet.9-abc.tmp").exists() == (shards == (3, 5))
+    gathered = run(SquareWork(bug_on=(7,)), tmp_path / "ranges", 0)
+    assert gathered.num_shards_resumed == 5
+    assert content(tmp_path / "ranges").equals(content(tmp_path / "one"))
+    with pytest.raises(StageError, match="no shard from 5 to 7"):
+        run(SquareWork(), tmp_path / "ranges", 0, shards=(5, 8))
 
 
 @pytest.mark.parametrize("workers", [0, 1])

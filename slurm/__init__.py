@@ -1,0 +1,1 @@
+"""How jobs reach a Slurm cluster. Nothing here imports anything of ours: a login node may have no torch."""
