@@ -23,6 +23,14 @@ def workers(text: str) -> int:
     return value
 
 
+def shard_range(text: str) -> tuple[int, int]:
+    """Parse a range of shards, as 50:100 (the last is not in it)."""
+    first, colon, last = text.partition(":")
+    if not colon or not 0 <= _integer(first) < _integer(last):
+        raise argparse.ArgumentTypeError(f"a range of shards is FIRST:STOP, as in 50:100, not {text}")
+    return _integer(first), _integer(last)
+
+
 def space_groups(text: str) -> list[int]:
     """Parse space-group numbers, comma-separated."""
     numbers = [_integer(item) for item in text.split(",") if item.strip()]
@@ -78,6 +86,15 @@ def _add_workers(parser: argparse._ActionsContainer, default: int | None = None)
     )
 
 
+def _add_shards(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--shards",
+        type=shard_range,
+        metavar="FIRST:STOP",
+        help="these shards only (stages sample, decode, relax); the same command without it gathers and goes on",
+    )
+
+
 def _add_overwrite(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--overwrite", action="store_true", help="delete what another run left in these directories")
 
@@ -107,6 +124,8 @@ def add_run(command: AddCommand) -> None:
     parser.add_argument("--seed", type=_integer, help="seed of the run (default: the experiment's)")
     parser.add_argument("--small", action="store_true", help="the experiment's small twin: tiny model, few steps")
     parser.add_argument("--show", action="store_true", help="print the resolved settings as JSON and stop")
+    parser.add_argument("--count", type=count, help="samples to draw: --set sample.count=N")
+    _add_shards(parser)
     _add_workers(parser)
     _add_overwrite(parser)
 
@@ -145,6 +164,7 @@ def add_generate(command: AddCommand) -> None:
     how.add_argument("--seed", type=_integer, default=0, help="the same seed gives the same crystals (default: 0)")
     how.add_argument("--relax", action="store_true", help="relax with the machine-learned potential as well")
     how.add_argument("--export", choices=["cif", "extxyz", "poscar"], help="write structure files as well")
+    _add_shards(how)
     _add_workers(how, 0)
     _add_overwrite(how)
 
@@ -165,6 +185,9 @@ def add_reconstruct(command: AddCommand) -> None:
     )
     parser.add_argument(
         "--perturb", action="store_true", help="mof: blocks of other frameworks, centres and cell off, as in sampling"
+    )
+    parser.add_argument(
+        "--library", type=Path, help="mof, --perturb: block library to take blocks from (default: PATH)"
     )
     parser.add_argument("--seed", type=_integer, default=0, help="mof: of orientations and assembly (default: 0)")
     parser.add_argument("--symprec", type=positive, help="tolerance of the symmetry search in Å (default: 0.1)")

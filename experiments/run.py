@@ -131,8 +131,8 @@ def configured(experiment: ExperimentT, arguments: argparse.Namespace) -> Experi
         path = Path(arguments.data).expanduser()
         source = str(path.resolve()) if path.exists() else arguments.data
         experiment = replace(experiment, preprocess=replace(experiment.preprocess, source=source))
-    number = getattr(arguments, "count", None)
-    for assignment in [*([f"sample.count={number}"] if number else []), *arguments.set]:
+    drawn: int | None = getattr(arguments, "count", None)
+    for assignment in [*([f"sample.count={drawn}"] if drawn else []), *arguments.set]:
         experiment = experiment.set(assignment)
     if not experiment.preprocess.source:
         raise ConfigError(f"{experiment.name} needs --data PATH: a file, folder or archive of structures")
