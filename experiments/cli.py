@@ -20,6 +20,8 @@ from experiments.arguments import (
     add_relax,
     add_run,
 )
+from experiments.plan import add_plan
+from experiments.status import add_status
 from matgen.errors import MatgenError
 
 DESCRIPTION = """Generative models of crystals, from structure files to evaluated candidates.
@@ -86,6 +88,8 @@ def build_parser() -> argparse.ArgumentParser:
     report.add_argument("dir", type=Path, metavar="DIR", help="a run's directory (--out of matgen run or generate)")
     report.add_argument("--out", type=Path, help="the page (default: DIR/report.html)")
     add_hull(command)
+    add_status(command)
+    add_plan(command)
     doctor = command("doctor", "experiments.doctor:doctor_command", "what this machine has and lacks, and what to do")
     doctor.add_argument("--data", type=Path, help="folder of data sets (default: the variable MATGEN_DATA)")
     return parser
