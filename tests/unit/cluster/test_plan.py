@@ -1,5 +1,6 @@
 """The planner's small simulation: right where the answer is known."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ def test_even_work_takes_what_arithmetic_says() -> None:
 
 def test_more_nodes_never_take_longer_and_node_hours_never_fall() -> None:
     plans = [simulate([COST], Machine(nodes=nodes), 1_000_000, 100) for nodes in (1, 4, 16, 64)]
-    assert all(b.seconds < a.seconds and b.node_hours >= a.node_hours * 0.999 for a, b in zip(plans, plans[1:]))
+    assert all(b.seconds < a.seconds and b.node_hours >= a.node_hours * 0.999 for a, b in pairwise(plans))
     assert plans[0].bytes == pytest.approx(1e9)
 
 

@@ -21,7 +21,8 @@ def campaign(out: Path, *, updated: float, finished: bool = False, first: int = 
     rows = [{"status": "ok", "reason": ""}] * 3 + [{"status": "clash", "reason": "0.1 Å between atoms 0 and 1"}]
     write_part(directory / f"part-{first:06d}.parquet", rows, schema, {})
     values = {
-        "num_rows": 40, "num_shards": last - first + 1, "rows_before": 0, "rows": 4, "rate": 2.0, "running": [first + 1],
+        "num_rows": 40, "num_shards": last - first + 1, "rows_before": 0, "rows": 4, "rate": 2.0,
+        "running": [first + 1],
         "workers": {"busy": 1, "idle": 0}, "busy_seconds": 1.8, "alive_seconds": 2.0, "deaths": 1, "timeouts": 0,
         "finished": finished, "updated": updated,
     }  # fmt: skip
