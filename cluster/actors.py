@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MAX_START_FAILURES = 3
 MAX_KILLS = 3  # tries of a lone row whose actor dies without a trace of a native crash: somebody may be killing actors
 NODES_EVERY_S = 5.0
+UNREACHABLE_S = 120.0  # Ray takes so long, at most, to say that a node is gone
 OPEN_SHARDS_PER_WORKER = 2
 
 
@@ -63,6 +64,7 @@ class Driver:
         self.actor_class: Any = ray.remote(_Actor).options(
             num_cpus=1, num_gpus=config.num_gpus_per_worker, max_restarts=0, max_task_retries=0
         )
+        self.rows_end_themselves = getattr(runner.work, "rows_at_once", None) is not None
         divisible = bool(getattr(runner.work, "divisible", False))
         self.backlog = Backlog(todo, config.num_workers, divisible=divisible)
         self.urgent: deque[Piece | Merge] = deque()
@@ -127,6 +129,8 @@ class Driver:
     def _allowance(self, job: Piece | Merge) -> float:
         if isinstance(job, Merge) or job.verdict is not None:
             return self.config.start_deadline_s  # nothing of the row's own runs here
+        if self.rows_end_themselves:
+            return self.config.row_deadline_s * job.num_rows + UNREACHABLE_S
         share = job.num_rows / max(1, job.shard.num_rows)
         return max(self.config.row_deadline_s, self.config.shard_deadline_s * share)
 
@@ -188,7 +192,8 @@ class Driver:
                 raise StageError(f"no worker started within {self.config.start_deadline_s:g} s")
             self.tally.timeouts += 1
             reason = f"no result after {self._allowance(flight.job):g} s"
-            self._blame(flight.job, "timeout", reason, self._guilty(flight.job), tries=1)
+            # twice: the first time the node may only have been out of reach
+            self._blame(flight.job, "timeout", reason, self._guilty(flight.job), tries=2)
 
     def _died(self, flight: _Flight, error: Exception) -> None:
         self.tally.deaths += 1
