@@ -58,6 +58,7 @@ class ReconstructMofConfig:
         limits: which structures are read.
         decompose: of the cut.
         assemble: of the assembly.
+        library: block library (`matgen decompose`) to take replacements from; None makes one of the given structures.
         perturb: replace every block by another framework's conformer and move centres and cell; None leaves them.
         seed: of the random orientations, of the perturbation and of the assembly.
         shard_size: frameworks a shard.
@@ -68,6 +69,7 @@ class ReconstructMofConfig:
     decompose: DecomposeConfig = field(default_factory=DecomposeConfig)
     assemble: AssembleConfig = field(default_factory=AssembleConfig)
     perturb: PerturbConfig | None = None
+    library: Path | None = None
     seed: int = 0
     shard_size: int = 64
     limit: int | None = None
@@ -199,7 +201,7 @@ def reconstruct_mofs(
         metadata = lineage.table_metadata
         with ray_session(campaign.num_workers) if campaign.num_workers else contextlib.nullcontext():
             run_campaign(DecomposeWork(source, config.decompose), shards, work / "frameworks", campaign, metadata)
-            library = _library(work) if config.perturb is not None else None
+            library = (config.library or _library(work)) if config.perturb is not None else None
             cut = shards_of_parts(work / "frameworks")
             run_campaign(PrepareWork(library, config), cut, work / "inputs", campaign, metadata)
             _assemble_in_a_fresh_process(work, config, campaign)

@@ -11,7 +11,7 @@ def reconstruct_command(arguments: argparse.Namespace) -> dict[str, Any]:
     """Encode and decode given crystals, or cut and assemble given frameworks; the summary has counts by status."""
     if arguments.kind == "mof":
         return _reconstruct_mofs(arguments)
-    for option in ("perturb", "seed"):
+    for option in ("perturb", "library", "seed"):
         if getattr(arguments, option):
             raise ConfigError(f"--{option} is for frameworks: it needs --kind mof")
     from cluster.campaign import CampaignConfig
@@ -46,7 +46,7 @@ def _reconstruct_mofs(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.symprec is not None:
         raise ConfigError("--symprec is for crystals: frameworks are cut and assembled without symmetry")
     perturb = PerturbConfig() if arguments.perturb else None
-    config = ReconstructMofConfig(limit=arguments.limit, seed=arguments.seed, perturb=perturb)
+    config = ReconstructMofConfig(limit=arguments.limit, seed=arguments.seed, perturb=perturb, library=arguments.library)
     workers = arguments.workers if arguments.workers is not None else available_cpus()
     campaign = CampaignConfig(
         num_workers=workers, description="reconstruct", progress=False if arguments.quiet else None

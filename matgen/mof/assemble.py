@@ -28,6 +28,7 @@ class AssembleConfig:
     Args:
         exact: the search that is tried first, for blocks that fit their places.
         loose: the search for what it left open.
+        wide: the search for what is still open or out of reach; what it brings nearer, `loose` tries to close.
         finish: matching, free turns, refinement of rotations, centres and cell, clashes.
         batch_pairs: candidate pairs of a batch at most, a bound on memory.
         device: of the search.
@@ -35,7 +36,12 @@ class AssembleConfig:
 
     exact: SearchConfig = field(default_factory=SearchConfig)
     loose: SearchConfig = field(
-        default_factory=lambda: SearchConfig(reach=1.2, direction=0.5, pool_scale=0.3, sigma_end=0.5)
+        default_factory=lambda: SearchConfig(reach=1.2, direction=0.5, pool_scale=0.3, sigma_end=0.4, spring=1.0)
+    )
+    wide: SearchConfig = field(
+        default_factory=lambda: SearchConfig(
+            reach=2.5, direction=0.25, pool_scale=0.5, sigma_start=2.5, sigma_end=0.6, repair_rounds=4, spring=0.3
+        )
     )
     finish: FinishConfig = field(default_factory=FinishConfig)
     batch_pairs: int = 100_000
@@ -59,26 +65,53 @@ def assemble(
     seeds = [0] * len(inputs) if seeds is None else list(seeds)
     if len(seeds) != len(inputs):
         raise ValueError(f"{len(seeds)} seeds for {len(inputs)} inputs")
-    results: dict[int, Assembly] = {}
-    for at, given in enumerate(inputs):
-        if reason := balance(given):
-            results[at] = _unassembled(given, reason)
-    for stage, settings in enumerate((config.exact, config.loose)):
-        waiting = [at for at in range(len(inputs)) if at not in results or results[at].status == "open"]
-        tables = {at: candidate_pairs(inputs[at], settings.reach) for at in waiting}
-        reasons = {at: unreachable(inputs[at], table) for at, table in tables.items()}
-        for at in waiting:
-            if stage == 1 and at not in results and (reason := reasons[at]):
-                results[at] = _unassembled(inputs[at], reason)
-        sound = [at for at in waiting if not reasons[at]]
-        for batch in _batches(sound, tables, settings, config.batch_pairs):
-            rngs = [np.random.default_rng([seeds[at], stage]) for at in batch]
-            found = search([tables[at] for at in batch], rngs, settings, torch.device(config.device))
-            made = finish([inputs[at] for at in batch], [tables[at] for at in batch], found, rngs, config.finish)
-            for at, assembly in zip(batch, made, strict=True):
-                if at not in results or assembly.closed or assembly.num_open < results[at].num_open:
-                    results[at] = assembly
+    results = {at: _unassembled(given, why) for at, given in enumerate(inputs) if (why := balance(given))}
+    sound = [at for at in range(len(inputs)) if at not in results]
+    for stage, settings in enumerate((config.exact, config.loose, config.wide, config.loose, config.loose)):
+        waiting = [at for at in sound if at not in results or results[at].status in _TRIED_AGAIN[stage]]
+        given = {at: _moved(inputs[at], results.get(at)) for at in waiting}
+        _run_stage(given, settings, {at: [seeds[at], stage] for at in waiting}, results, config)
     return [results[at] for at in range(len(inputs))]
+
+
+_TRIED_AGAIN = ((), ("open", "clash"), ("open", "infeasible"), ("open", "clash"), ("open", "clash"))
+"""By stage, what an earlier stage may have left."""
+
+
+def _moved(given: AssemblyInput, before: Assembly | None) -> AssemblyInput:
+    """Where a stage begins: with the centres and the cell that brought the open pairs of an earlier one nearest."""
+    if before is None or before.status != "open" or len(before.pairs) == 0:
+        return given
+    return AssemblyInput(before.lattice, before.frac_coords, given.blocks)
+
+
+def _run_stage(
+    given: Mapping[int, AssemblyInput],
+    settings: SearchConfig,
+    seeds: Mapping[int, list[int]],
+    results: dict[int, Assembly],
+    config: AssembleConfig,
+) -> None:
+    """Try to assemble, and keep in `results` what is better than before."""
+    tables = {at: candidate_pairs(one, settings.reach) for at, one in given.items()}
+    reasons = {at: unreachable(one, tables[at]) for at, one in given.items()}
+    for at, reason in reasons.items():
+        if reason and at not in results and settings is not config.exact:
+            results[at] = _unassembled(given[at], reason)
+    for batch in _batches([at for at in given if not reasons[at]], tables, settings, config.batch_pairs):
+        rngs = [np.random.default_rng(seeds[at]) for at in batch]
+        found = search([tables[at] for at in batch], rngs, settings, torch.device(config.device))
+        made = finish([given[at] for at in batch], [tables[at] for at in batch], found, rngs, config.finish)
+        for at, assembly in zip(batch, made, strict=True):
+            if at not in results or _rank(assembly) < _rank(results[at]):
+                results[at] = assembly
+
+
+def _rank(assembly: Assembly) -> tuple[float, ...]:
+    order = ("ok", "clash", "open", "infeasible").index(assembly.status)
+    if assembly.status == "open":
+        return order, float(assembly.num_open), float(np.square(assembly.residuals).sum())
+    return order, -assembly.shortest_contact if assembly.status == "clash" else 0.0
 
 
 def _batches(

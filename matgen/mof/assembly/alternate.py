@@ -16,29 +16,31 @@ __all__ = ["State", "alternate", "nearest_partners", "place"]
 class State:
     """Where every block is turned, in every start.
 
-    rotations: [B, S, 3, 3]. points: [N + 1, S, 6] Å, turned points of all connections from their blocks' centres (the
-    last is the dummy). potential: [N + 1, S], log of the normaliser of each connection's partners.
+    rotations: [B, S, 3, 3]. shifts: [B, S, 3] Å, of the centres. points: [N + 1, S, 6] Å, turned and shifted points of
+    all connections from where their blocks' centres were given (the last is the dummy). potential: [N + 1, S], log of
+    the normaliser of each connection's partners.
     """
 
     rotations: Tensor
+    shifts: Tensor
     points: Tensor
     potential: Tensor
 
 
 def place(layout: Layout, rotations: Tensor) -> State:
-    """Turn the blocks; all connections are free."""
+    """Turn the blocks about their given centres; all connections are free."""
     shape = (layout.num_slots + 1, rotations.shape[1])
     points = torch.zeros(*shape, 6, dtype=rotations.dtype, device=rotations.device)
-    state = State(rotations, points, torch.zeros(shape, dtype=rotations.dtype, device=rotations.device))
+    state = State(rotations, torch.zeros_like(rotations[..., 0]), points, torch.zeros_like(points[..., 0]))
     for group in layout.groups:
-        _turn(group, state, rotations[group.block])
+        _put(group, state, rotations[group.block], state.shifts[group.block])
     return state
 
 
-def _turn(group: Group, state: State, rotations: Tensor) -> None:
-    state.rotations[group.block] = rotations
-    turned = torch.einsum("gsij,gcpj->gcspi", rotations, group.points.unflatten(-1, (2, 3))).flatten(-2)
-    state.points[group.slot.flatten()] = turned.flatten(0, 1)
+def _put(group: Group, state: State, rotations: Tensor, shifts: Tensor) -> None:
+    state.rotations[group.block], state.shifts[group.block] = rotations, shifts
+    turned = torch.einsum("gsij,gcpj->gcspi", rotations, group.points.unflatten(-1, (2, 3)))
+    state.points[group.slot.flatten()] = (turned + shifts[:, None, :, None]).flatten(-2).flatten(0, 1)
     state.points[-1] = 0.0
 
 
@@ -49,17 +51,20 @@ def _wanted(group: Group, state: State) -> Tensor:
     return theirs + group.offset[..., None, :]
 
 
-def alternate(layout: Layout, state: State, sigmas: Sequence[float]) -> None:
+def alternate(layout: Layout, state: State, sigmas: Sequence[float], spring: float) -> None:
     """Run the annealing, one entry of `sigmas` (Å) an iteration; `state` is changed in place.
+
+    A spring holds each centre where it was given, as strongly as `spring` connections; an infinite one fixes it. The
+    connections of a block are centred on its origin, so its best rotation and shift do not depend on each other.
 
     The potentials make the assignment doubly stochastic (Sinkhorn): a connection that many want gives each less.
     """
     for sigma in sigmas:
         for group in layout.groups:
-            _update(group, state, sigma)
+            _update(group, state, sigma, spring)
 
 
-def _update(group: Group, state: State, sigma: float) -> None:
+def _update(group: Group, state: State, sigma: float, spring: float) -> None:
     wanted = _wanted(group, state)
     mine = state.points[group.slot][:, :, None]
     energy = (wanted - mine).square_().sum(-1) / (4 * sigma**2)
@@ -71,9 +76,14 @@ def _update(group: Group, state: State, sigma: float) -> None:
     state.potential[group.slot.flatten()] = (top + total.log()).squeeze(2).flatten(0, 1)
     state.potential[-1] = 0.0
     target = ((weight / total)[..., None] * wanted).sum(dim=2)  # [G, C, S, 6]
+    both = target.unflatten(-1, (2, 3))
     source = group.points.unflatten(-1, (2, 3))
-    covariance = torch.einsum("gcspi,gcpj->gsij", target.unflatten(-1, (2, 3)), source)
-    _turn(group, state, fit_rotation(covariance))
+    rotations = fit_rotation(torch.einsum("gcspi,gcpj->gsij", both, source))
+    shifts = state.shifts[group.block]
+    if spring < float("inf"):
+        middle = torch.where(group.mask[:, :, None, None], both.mean(-2), 0.0).sum(1)
+        shifts = middle / (group.mask.sum(1)[:, None, None] + spring)
+    _put(group, state, rotations, shifts)
 
 
 def nearest_partners(layout: Layout, state: State) -> tuple[Tensor, Tensor, Tensor]:

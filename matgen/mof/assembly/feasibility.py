@@ -10,7 +10,7 @@ __all__ = ["balance", "feasibility"]
 _INFEASIBLE = "infeasible"
 
 
-def feasibility(given: AssemblyInput, reach: float = 1.5) -> tuple[str, str] | None:
+def feasibility(given: AssemblyInput, reach: float = 2.5) -> tuple[str, str] | None:
     """Test what must hold before blocks can be joined.
 
     Args:

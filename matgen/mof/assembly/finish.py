@@ -26,6 +26,7 @@ class FinishConfig:
         settle: among the turns that closing leaves free.
         rematch: rounds of matching and refinement of what is open.
         open_solutions: open starts that are refined.
+        max_strain: of the cell; what closes by more than this has not closed.
         same_energy: per block; closed solutions nearer in energy than this are taken for one.
         min_contact: Å; closed frameworks with atoms of different blocks nearer than this are a clash.
     """
@@ -34,6 +35,7 @@ class FinishConfig:
     settle: SettleConfig = field(default_factory=SettleConfig)
     rematch: int = 3
     open_solutions: int = 4
+    max_strain: float = 0.2
     same_energy: float = 0.05
     min_contact: float = 0.8
 
@@ -93,18 +95,22 @@ def finish(
 
 def _promising(
     at: int, given: AssemblyInput, solutions: Sequence[Solution], config: FinishConfig
-) -> list[tuple[int, np.ndarray, Refined | None]]:
+) -> list[tuple[int, np.ndarray, Refined]]:
     """Closed solutions with the best contacts that differ in them, or the best open ones."""
     closed = [s for s in solutions if s.num_open == 0]
     if not closed:
-        return [(at, s.rotations, None) for s in solutions[: config.open_solutions]]
+        return [(at, s.rotations, _shifted(s)) for s in solutions[: config.open_solutions]]
     lattice, centres = given.lattice, given.frac_coords @ given.lattice
     around = surroundings(lattice, centres, given.blocks)
-    score = total_energy(around, np.stack([_atoms(given, centres, s.rotations) for s in closed]))
+    score = total_energy(around, np.stack([_atoms(given, centres + s.shifts, s.rotations) for s in closed]))
     score += config.settle.strain_weight * given.num_connections * np.array([s.rms for s in closed]) ** 2
     order = np.argsort(score, kind="stable")
     new = np.diff(score[order], prepend=-np.inf) > config.same_energy * given.num_blocks
-    return [(at, closed[i].rotations, None) for i in order[new][: config.settle.solutions]]
+    return [(at, closed[i].rotations, _shifted(closed[i])) for i in order[new][: config.settle.solutions]]
+
+
+def _shifted(solution: Solution) -> Refined:
+    return Refined(solution.rotations, solution.shifts, np.zeros((3, 3)), np.zeros(0), solution.rms)
 
 
 def _atoms(given: AssemblyInput, centres: np.ndarray, rotations: np.ndarray) -> np.ndarray:
@@ -112,7 +118,7 @@ def _atoms(given: AssemblyInput, centres: np.ndarray, rotations: np.ndarray) -> 
 
 
 def _fit(
-    tables: Sequence[PairTable], starts: Sequence[tuple[int, np.ndarray, Refined | None]], config: FinishConfig
+    tables: Sequence[PairTable], starts: Sequence[tuple[int, np.ndarray, Refined]], config: FinishConfig
 ) -> list[_Candidate]:
     """Match and refine, and match what stays open again; starts without a full matching are left out."""
     results: dict[int, _Candidate] = {}
@@ -120,8 +126,7 @@ def _fit(
     for _ in range(config.rematch):
         rows = {}
         for i, (at, rotations, fit) in todo.items():
-            shift, strain = (None, None) if fit is None else (fit.shift, fit.strain)
-            new, _ = match(tables[at], rotations, config.refine.direction, shift, strain)
+            new, _ = match(tables[at], rotations, config.refine.direction, fit.shift, fit.strain)
             if len(new) and not (i in results and np.array_equal(new, results[i].rows)):
                 rows[i] = new
         order = list(rows)
@@ -135,7 +140,9 @@ def _fit(
         todo = {i: (todo[i][0], fit.rotations, fit) for i, fit in zip(order, fits, strict=True)}
         for i, fit in zip(order, fits, strict=True):
             candidate = _Candidate(todo[i][0], rows[i], fit)
-            if i not in results or candidate.num_open <= results[i].num_open:
+            if np.abs(np.linalg.eigvalsh(fit.strain)).max() > config.max_strain:
+                todo.pop(i)  # any pairs meet where the cell collapses
+            elif i not in results or candidate.num_open <= results[i].num_open:
                 results[i] = candidate
         todo = {i: start for i, start in todo.items() if results[i].num_open}
     return [results[i] for i in sorted(results)]
@@ -205,5 +212,5 @@ def _assembly(
 
 def _unmatched(given: AssemblyInput, solutions: Sequence[Solution]) -> Assembly:
     rotations = solutions[0].rotations
-    reason = f"no pairing serves all connections; {solutions[0].num_open} are open"
+    reason = f"no pairing serves all connections in a cell near the given one; {solutions[0].num_open} are open"
     return Assembly("open", reason, given.lattice, given.frac_coords, given.blocks, rotations)

@@ -49,8 +49,9 @@ class Replacer:
         found = self._others(self.library.find(block.identity), own)
         if len(found):
             return self._nearest_shape(block, found), "identity"
-        for identity in self._by_fingerprint(block):
-            found = self._others(np.arange(*self.library.conformer_offsets[identity : identity + 2]), own)
+        for identities in self._by_fingerprint(block):
+            found = np.concatenate([np.arange(*self.library.conformer_offsets[k : k + 2]) for k in identities])
+            found = self._others(found, own)
             if len(found):
                 return self._nearest_shape(block, found), "fingerprint"
         return block, "own"
@@ -58,27 +59,33 @@ class Replacer:
     def _others(self, found: np.ndarray, own: int) -> np.ndarray:
         return found[self.library.source_index[found] != own]
 
-    def _by_fingerprint(self, block: BuildingBlock) -> np.ndarray:
-        """Identities of equal role and number of connections, the most similar first (Tanimoto)."""
+    def _by_fingerprint(self, block: BuildingBlock) -> list[np.ndarray]:
+        """Identities of equal role and number of connections, those of equal similarity (Tanimoto) together."""
         library = self.library
         alike = library.num_connections[self._first] == block.num_connections
         alike &= library.is_metal[self._first] == (block.role == METAL_NODE)
         at = np.flatnonzero(alike)
         both = np.bitwise_count(library.ecfp4[at] & block.ecfp4).sum(1)
         either = np.bitwise_count(library.ecfp4[at] | block.ecfp4).sum(1)
-        return at[np.argsort(-both / np.maximum(either, 1), kind="stable")]
+        similarity = both / np.maximum(either, 1)
+        order = np.argsort(-similarity, kind="stable")
+        return np.split(at[order], np.flatnonzero(np.diff(similarity[order])) + 1)
 
     def _nearest_shape(self, block: BuildingBlock, found: np.ndarray) -> BuildingBlock:
         wanted = _shape(block)
-        others = [self.library.block(int(i)) for i in found[:_MAX_COMPARED]]
+        others = [self.library.block(int(i)) for i in found[:: -(-len(found) // _MAX_COMPARED)]]
         return min(others, key=lambda other: float(np.abs(_shape(other) - wanted).sum()))
 
 
 def _shape(block: BuildingBlock) -> np.ndarray:
-    """Sorted distances among the points on either side of the cut bonds, Å."""
+    """Sorted distances among the points on either side of the cut bonds, and a length whose sign is the hand's, Å."""
     half = block.connection_points - block.cart_coords[block.connection_atoms]
     points = np.concatenate([block.connection_points + half, block.connection_points - half])
-    return np.sort(np.linalg.norm(points[:, None] - points, axis=-1), axis=None)
+    apart = np.sort(np.linalg.norm(points[:, None] - points, axis=-1), axis=None)
+    radius = np.linalg.norm(block.cart_coords, axis=1)
+    weights = np.stack([np.ones_like(radius), radius, radius**2]) * block.atomic_numbers
+    moments = weights @ block.cart_coords / np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)
+    return np.append(apart, len(points) * np.cbrt(np.linalg.det(moments)))
 
 
 def perturb(

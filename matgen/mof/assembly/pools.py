@@ -10,6 +10,8 @@ from matgen.mof.assembly.layout import Group
 
 __all__ = ["orientation_pool"]
 
+_FACTORS = (1_000_003, 10_000_019, 100_000_007, 1_000_000_007, 10_000_000_019, 100_000_000_003, 1_000_000_000_039)
+
 
 @dataclass(frozen=True, eq=False)
 class _Circles:
@@ -39,10 +41,14 @@ def _circles(group: Group, points: Tensor) -> _Circles:
 
 
 def _first_of_circle(group: Group, key: Tensor) -> Tensor:
-    """Marks one candidate of each distinct circle."""
-    same = ((key[:, :, :, None] - key[:, :, None]).abs() < 0.02).all(-1) & group.candidate[:, :, None, :]
-    earlier = torch.ones(key.shape[2], key.shape[2], dtype=torch.bool, device=key.device).tril(-1)
-    return group.candidate & ~(same & earlier).any(-1)
+    """Marks one candidate of each distinct circle, by its numbers in steps of 0.02 Å."""
+    steps = (key * 50.0).round().long()
+    factors = torch.tensor(_FACTORS[: key.shape[-1]], device=key.device)
+    name = (steps * factors).sum(-1).masked_fill(~group.candidate, torch.iinfo(torch.long).max)
+    ordered, order = name.sort(dim=-1, stable=True)
+    new = torch.ones_like(group.candidate)
+    new[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
+    return torch.zeros_like(new).scatter(-1, order, new) & group.candidate
 
 
 def _compact(circles: _Circles) -> _Circles:

@@ -1,7 +1,7 @@
 """Least squares of rotations, centres and cell on given pairs: blocks of another framework never fit exactly."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,12 +24,17 @@ class RefineConfig:
         centre_scale: Å, deviation of a centre that costs as much as a pair 0.1 Å apart.
         strain_scale: deviation of a cell's strain that costs as much.
         iterations: of Levenberg and Marquardt.
+        sharpen: further rounds for problems with a pair farther apart than `sharpen_at`: far pairs weigh more,
+            directions next to nothing, and centres and cell are held less.
+        sharpen_at: Å.
     """
 
     direction: float = 0.5
-    centre_scale: float = 2.0
-    strain_scale: float = 0.2
+    centre_scale: float = 0.6
+    strain_scale: float = 0.04
     iterations: int = 12
+    sharpen: int = 2
+    sharpen_at: float = 0.35
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +85,38 @@ def refine(
     Returns:
         one result a problem.
     """
+    results = _refine_all(tables, rows, rotations, before, [np.ones(len(r)) for r in rows], config)
+    soft = replace(
+        config,
+        direction=0.2 * config.direction,
+        centre_scale=3 * config.centre_scale,
+        strain_scale=2 * config.strain_scale,
+    )
+    for _ in range(config.sharpen):
+        far = [at for at, r in enumerate(results) if r.distance.max() > config.sharpen_at]
+        again = _refine_all(
+            [tables[at] for at in far],
+            [rows[at] for at in far],
+            [results[at].rotations for at in far],
+            [results[at] for at in far],
+            [1.0 + (results[at].distance / config.sharpen_at) ** 2 for at in far],
+            soft,
+        )
+        for at, result in zip(far, again, strict=True):
+            if result.distance.max() < results[at].distance.max():
+                results[at] = result
+    return results
+
+
+def _refine_all(
+    tables: Sequence[PairTable],
+    rows: Sequence[np.ndarray],
+    rotations: Sequence[np.ndarray],
+    before: "Sequence[Refined | None]",
+    weights: Sequence[np.ndarray],
+    config: RefineConfig,
+) -> list[Refined]:
+    """Solve problems of one padded size together."""
     results: list[Refined | None] = [None] * len(tables)
     sizes = [(padded_size(len(r)), padded_size(len(t))) for r, t in zip(rows, rotations, strict=True)]
     for size in sorted(set(sizes)):
@@ -89,6 +126,7 @@ def refine(
             [rows[at] for at in mine],
             [rotations[at] for at in mine],
             [before[at] for at in mine],
+            [weights[at] for at in mine],
             size,
             config,
         )
@@ -174,10 +212,13 @@ def _refine_batch(
     rows: Sequence[np.ndarray],
     rotations: Sequence[np.ndarray],
     before: "Sequence[Refined | None]",
+    weights: Sequence[np.ndarray],
     size: tuple[int, int],
     config: RefineConfig,
 ) -> list[Refined]:
     problem = _problem(tables, rows, size, config.direction)
+    for at, given in enumerate(weights):
+        problem.weight[at, : len(given)] = torch.as_tensor(given)
     num, blocks = len(tables), size[1]
     turn = torch.eye(3, dtype=torch.float64).repeat(num, blocks, 1, 1)
     for at, given in enumerate(rotations):
@@ -215,6 +256,7 @@ def _refine_batch(
         residual = torch.where(better[:, None, None, None], new_residual, residual)
         a, b = torch.where(better[:, None, None, None], new_a, a), torch.where(better[:, None, None, None], new_b, b)
         cost = torch.where(better, new_cost, cost)
+    residual = residual / problem.weight.clamp(min=1e-12)[..., None, None]
     return [_result(at, len(r), len(k), turn, moved, residual) for at, (r, k) in enumerate(zip(rows, rotations))]
 
 

@@ -15,6 +15,8 @@ from matgen.mof.assembly.pools import orientation_pool
 
 __all__ = ["SearchConfig", "Solution", "num_starts", "search"]
 
+_MAX_STARTED_PAIRS = 100_000  # candidate pairs times starts of one framework
+
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig:
@@ -33,6 +35,8 @@ class SearchConfig:
         repair_rounds: at most; each redraws blocks with open connections in the best starts.
         repair_sigma: Å, width at which a repair begins.
         repair_iterations: of the alternation in a repair.
+        spring: holds each centre where it was given, as strongly as so many connections; infinite where centres are
+            exact.
         closed_at: Å; a pair of connection points nearer than this is closed.
     """
 
@@ -49,26 +53,32 @@ class SearchConfig:
     repair_rounds: int = 8
     repair_sigma: float = 0.8
     repair_iterations: int = 12
+    spring: float = float("inf")
     closed_at: float = 0.5
 
 
 def num_starts(table: PairTable, config: SearchConfig) -> int:
-    """Starts of one framework: small ones are cheap, and close in more ways than one."""
+    """Starts of one framework: small ones are cheap, and close in more ways than one; huge ones get few."""
     times = 1
     while times < config.small_starts and times * 2 * len(table.block) <= 64:
         times *= 2
-    return times * config.starts
+    starts = times * config.starts
+    while starts > 4 and starts * len(table.metal) > _MAX_STARTED_PAIRS:
+        starts //= 2
+    return starts
 
 
 @dataclass(frozen=True, eq=False)
 class Solution:
     """One start of one framework.
 
-    rotations: float64 [K, 3, 3]. num_open: connections without a partner of their own. rms: Å, over both atoms of every
-    cut bond, each connection with its nearest candidate. rows: int [P], the candidate pairs, where closed.
+    rotations: float64 [K, 3, 3]. shifts: float64 [K, 3] in Å, of the centres. num_open: connections without a partner
+    of their own. rms: Å, over both atoms of every cut bond, each connection with its nearest candidate. rows: int [P],
+    the candidate pairs, where closed.
     """
 
     rotations: np.ndarray
+    shifts: np.ndarray
     num_open: int
     rms: float
     rows: np.ndarray
@@ -105,7 +115,7 @@ def search(
     waiting = list(range(len(tables)))
     for repair in range(config.repair_rounds + 1):
         state = place(layout, rotations)
-        alternate(layout, state, sigmas)
+        alternate(layout, state, sigmas, config.spring)
         is_open = _harvest(layout, [tables[f] for f in waiting], state, [found[f] for f in waiting], config)
         still = [at for at, f in enumerate(waiting) if found[f][0].num_open > 0]
         if not still or repair == config.repair_rounds:
@@ -183,7 +193,7 @@ def _harvest(
     count = torch.zeros(shape, dtype=torch.long, device=device).index_add_(0, layout.framework_of_slot, is_open.long())
     total = torch.zeros(shape, dtype=both.dtype, device=device).index_add_(0, layout.framework_of_slot, both)
     counts, totals, rows = count.cpu().numpy(), total.cpu().numpy(), pair.cpu().numpy()
-    rotations = state.rotations.double().cpu().numpy()
+    rotations, shifts = state.rotations.double().cpu().numpy(), state.shifts.double().cpu().numpy()
     pair_offset = 0
     for f, table in enumerate(tables):
         b0, b1 = layout.block_offsets[f : f + 2]
@@ -191,7 +201,7 @@ def _harvest(
         for start in np.lexsort((totals[f], counts[f]))[: max(4, int((counts[f] == 0).sum()))]:
             mine = np.sort(rows[slots, start] - pair_offset)
             rms = float(np.sqrt(max(totals[f, start], 0.0) / len(table.block)))
-            found[f].append(Solution(rotations[b0:b1, start], int(counts[f, start]), rms, mine))
+            found[f].append(Solution(rotations[b0:b1, start], shifts[b0:b1, start], int(counts[f, start]), rms, mine))
         found[f].sort(key=lambda s: (s.num_open, s.rms))
         del found[f][64:]
         pair_offset += len(table.metal)
