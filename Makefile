@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO ?= demo-run
 STAMP := $(VENV)/.installed
 
-.PHONY: help env demo test test-slow lint types imports check bench tables clean
+.PHONY: help env demo test test-slow test-slurm chaos lint types imports check bench tables clean
 help:  ## what there is to type
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
@@ -25,6 +25,12 @@ test: env  ## the default test suite
 
 test-slow: env  ## kills, browsers, multi-process training
 	$(BIN)/pytest -m slow
+
+test-slurm: env  ## jobs on a real Slurm of several nodes (root, and scripts/install_slurm.sh); elsewhere "not run"
+	$(BIN)/pytest -m slurm -rs tests/integration
+
+chaos: env  ## 10,000 uneven items on four nodes of a real Slurm while everything is being killed
+	$(BIN)/python tests/integration/chaos.py --items 10000
 
 lint: env
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -42,30 +42,28 @@ start_ray() {
     PORT=$((20000 + SLURM_JOB_ID % 10000)) # jobs that share a head node stay apart
     temp=${MATGEN_TMP:-/tmp}/ray-$(id -u)-$SLURM_JOB_ID
     export RAY_ADDRESS=$HEAD_IP:$PORT RAY_TMP=$temp RAY_USAGE_STATS_ENABLED=0 RAY_DEDUP_LOGS=0
-    export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$PWD/.slurm/token-$SLURM_JOB_ID
-    (
-        umask 077
-        mkdir -p .slurm
-        head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$RAY_AUTH_TOKEN_PATH"
-    )
+    if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ]; then rm -rf .slurm/job-"$SLURM_JOB_ID"-*; fi # of a head that lost power
+    RAY_FILES=$(umask 077 && mkdir -p .slurm && mktemp -d "$PWD/.slurm/job-$SLURM_JOB_ID-XXXXXX") # for you alone
+    export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$RAY_FILES/token
+    (umask 077 && head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$RAY_AUTH_TOKEN_PATH")
     options=(--num-cpus="$CPUS" --num-gpus="$GPUS" --min-worker-port=0 --max-worker-port=0 --disable-usage-stats
         --object-store-memory=$((${MATGEN_OBJECT_STORE_MB:-500} * 1048576)) --block)
     step 1 -w "$head" "${MATGEN_PREFIX[@]}" ray start --head --node-ip-address="$HEAD_IP" --port="$PORT" \
-        --temp-dir="$temp" --dashboard-host=127.0.0.1 --dashboard-port=$((PORT + 10000)) "${options[@]}" >".slurm/head-$SLURM_JOB_ID.log" 2>&1 &
+        --temp-dir="$temp" --dashboard-host=127.0.0.1 --dashboard-port=$((PORT + 10000)) "${options[@]}" >"$RAY_FILES/head.log" 2>&1 &
     HEAD_STEP=$! WORKER_STEP=
     if [ "$NUM_NODES" -gt 1 ]; then
         # A raylet that dies, or is there before the head, is started again.
         again='trap "kill \$!; wait; exit 0" TERM INT; while :; do "$@" & wait $!; sleep 1; done'
         step $((NUM_NODES - 1)) -x "$head" bash -c "$again" raylet "${MATGEN_PREFIX[@]}" \
-            ray start --address="$RAY_ADDRESS" "${options[@]}" >".slurm/workers-$SLURM_JOB_ID.log" 2>&1 &
+            ray start --address="$RAY_ADDRESS" "${options[@]}" >"$RAY_FILES/workers.log" 2>&1 &
         WORKER_STEP=$!
     fi
     "${MATGEN_PREFIX[@]}" python slurm/wait_for_ray.py "$NUM_NODES" --seconds "${MATGEN_RAY_WAIT_S:-600}" &
     DRIVER=$!
     wait -n "$DRIVER" "$HEAD_STEP" || true
     if ! kill -0 "$HEAD_STEP" 2>/dev/null || ! wait "$DRIVER"; then
-        say "Ray did not come up; the ends of .slurm/*-$SLURM_JOB_ID.log:"
-        tail -n 15 ".slurm/head-$SLURM_JOB_ID.log" ".slurm/workers-$SLURM_JOB_ID.log" >&2
+        say "Ray did not come up; the ends of its logs:"
+        tail -n 15 "$RAY_FILES"/*.log >&2
         return 1
     fi
     say "Ray is up at $RAY_ADDRESS: $NUM_NODES nodes, $ALL_CPUS CPUs, $ALL_GPUS GPUs"
@@ -76,7 +74,7 @@ stop_ray() {
     kill ${WORKER_STEP:-} ${HEAD_STEP:-} 2>/dev/null
     wait ${WORKER_STEP:-} ${HEAD_STEP:-} 2>/dev/null
     timeout 20 srun --overlap --no-kill --nodes="$NUM_NODES" --ntasks="$NUM_NODES" rm -rf "$RAY_TMP" 2>/dev/null
-    rm -rf "$RAY_TMP" "$RAY_AUTH_TOKEN_PATH" ".slurm/head-$SLURM_JOB_ID.log" ".slurm/workers-$SLURM_JOB_ID.log"
+    rm -rf "$RAY_TMP" "$RAY_FILES"
 }
 
 # Queue this job again, unless it was too often.

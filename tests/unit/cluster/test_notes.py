@@ -11,9 +11,10 @@ from cluster.notes import open_note, read_note
 
 def die(path: Path, last_act: str) -> None:
     script = f"""
-import ctypes, os, signal, sys, time
+import ctypes, os, resource, signal, sys, time
 from pathlib import Path
 from cluster.notes import open_note
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 with open_note(Path(sys.argv[1])) as note:
     note.at(10, 11, None)
     note.at(11, 13, 0.2 if {last_act!r} == "time.sleep(60)" else None)

@@ -1,0 +1,147 @@
+"""On a real Slurm of several nodes: the scripts as a user types them, exit codes, strangers, failures, chaos."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from chaos import chaos
+from slurm_cluster import ROOT, SlurmCluster, why_not
+
+from matgen.training.history import read_history
+
+pytestmark = [pytest.mark.slurm, pytest.mark.skipif(bool(why_not()), reason=why_not())]
+
+SMALL = (
+    "--small",
+    "--set",
+    "train.max_steps=300",
+    "--set",
+    "preprocess.limit=96",
+    "--set",
+    "train.checkpoint_every=10",
+)
+SYMMCD = (*SMALL, "--set", "train.log_every=1")
+HOLD = """#!/bin/bash
+#SBATCH --nodes=2 --ntasks-per-node=1 --cpus-per-task=2
+cd "$SLURM_SUBMIT_DIR" && . slurm/ray_cluster.sh
+run_on_ray python -c 'import pathlib, sys, time; p = pathlib.Path(sys.argv[1])
+while not p.exists(): time.sleep(0.2)
+sys.exit(37)' {file}
+"""
+STRANGER = """
+import os, sys
+from ray._raylet import GcsClient
+refused, reached = 0, []
+for _ in range(25):
+    try:
+        GcsClient(address=sys.argv[1]).internal_kv_keys(b"", namespace=None, timeout=10)
+        reached.append("in")
+    except Exception as error:
+        assert "InvalidAuthToken" in str(error), error
+        refused += 1
+print("refused", refused, reached)
+"""
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[SlurmCluster]:
+    """Two nodes, torn down whatever happens."""
+    with tempfile.TemporaryDirectory(prefix="matgen-slurm-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        cluster = SlurmCluster.start(Path(folder), nodes=2, cpus=2)
+        try:
+            yield cluster
+        finally:
+            cluster.stop()
+
+
+def best_loss(out: Path) -> float:
+    return min(
+        row["total"] for row in read_history(out / "checkpoint" / "history.jsonl") if row["kind"] == "validation"
+    )
+
+
+def steps(out: Path) -> int:
+    rows = read_history(out / "checkpoint" / "history.jsonl")
+    return max((row["step"] for row in rows), default=0)
+
+
+def test_strangers_are_refused_and_a_failing_command_gives_its_exit_code(slurm: SlurmCluster) -> None:
+    script, stop = slurm.shared / "hold.sh", slurm.shared / "stop"
+    script.write_text(HOLD.format(file=stop))
+    began = time.monotonic()
+    job = slurm.submit(str(script))
+    slurm.until(lambda: "Ray is up at" in slurm.log(job), 300, lambda: slurm.log(job))
+    print(f"Ray ready {time.monotonic() - began:.0f} s after sbatch")
+    address = slurm.log(job).split("Ray is up at ")[1].split(": ")[0]
+    (token,) = (ROOT / ".slurm").glob(f"job-{job}-*/token")
+    assert token.stat().st_mode & 0o777 == 0o600 and token.parent.stat().st_mode & 0o777 == 0o700
+    secret = token.read_text()
+    (slurm.shared / "stranger.py").write_text(STRANGER)
+    for node in ("node1", "node2"):
+        for mode in ({"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}):
+            settings = [f"{key}={value}" for key, value in mode.items()]
+            words = ["env", "-u", "RAY_AUTH_TOKEN_PATH", "HOME=/nonexistent", *settings, sys.executable]
+            said = slurm.run("slurm-node", "exec", node, *words, str(slurm.shared / "stranger.py"), address)
+            assert "refused 25 []" in said
+        assert secret not in slurm.run("slurm-node", "exec", node, "ps", "-eo", "args")
+    stop.touch()
+    assert slurm.wait(job) == ("FAILED", 37)
+    assert secret not in slurm.log(job)
+    assert not token.parent.exists(), "the token went with the job"
+
+
+def test_a_script_submitted_from_elsewhere_says_so(slurm: SlurmCluster, tmp_path: Path) -> None:
+    words = [
+        "sbatch",
+        "--parsable",
+        "--cpus-per-task=2",
+        f"--output={slurm.shared}/%j.log",
+        f"{ROOT}/slurm/train_symmcd.sh",
+    ]
+    done = subprocess.run(words, cwd=slurm.shared, env=slurm.environment, capture_output=True, text=True, check=True)
+    job = int(done.stdout)
+    assert slurm.wait(job) == ("FAILED", 2)
+    assert "submit this from the root of the repository" in slurm.log(job)
+
+
+def test_training_survives_a_time_limit_and_power_failures_with_the_loss_of_an_undisturbed_run(
+    slurm: SlurmCluster,
+) -> None:
+    plain, out = slurm.shared / "plain", slurm.shared / "disturbed"
+    alone = [f"{sys.prefix}/bin/matgen", "run", "symmcd_demo", "preprocess", "train", "--workers", "0", *SYMMCD]
+    environment = {**os.environ, "WANDB_MODE": "disabled"}
+    subprocess.run([*alone, "--quiet", "--out", str(plain)], cwd=ROOT, env=environment, check=True, timeout=900)
+
+    job = slurm.submit("--cpus-per-task=2", "slurm/train_symmcd.sh", "symmcd_demo", "--out", str(out), *SYMMCD)
+    slurm.until(lambda: steps(out) >= 12, 600, lambda: slurm.log(job))
+    slurm.run("scancel", "--signal=USR1", "--batch", str(job))  # as at the time limit
+    slurm.until(lambda: slurm.log(job).count("Ray is up at") == 2, 300, lambda: slurm.log(job))
+    slurm.until(lambda: steps(out) >= 30, 600, lambda: slurm.log(job))
+    slurm.run("slurm-node", "kill", "node2")  # a power failure of a worker: Ray goes on, or Slurm queues the job again
+    slurm.run("slurm-node", "start", "node2")
+    at = steps(out)
+    slurm.until(lambda: steps(out) >= at + 30, 600, lambda: slurm.log(job))
+    ups = slurm.log(job).count("Ray is up at")
+    slurm.run("slurm-node", "kill", "node1")  # of the head
+    slurm.run("slurm-node", "start", "node1")
+    slurm.until(lambda: slurm.log(job).count("Ray is up at") > ups, 400, lambda: slurm.log(job))
+    assert slurm.wait(job) == ("COMPLETED", 0), slurm.log(job)[-3000:]
+    assert best_loss(out) == pytest.approx(best_loss(plain), rel=1e-3)
+
+
+def test_mofdiff_trains_from_the_script_as_given(slurm: SlurmCluster) -> None:
+    out = slurm.shared / "mofdiff"
+    small = ("--small", "--set", "train.max_steps=5", "--set", "blocks.train.max_steps=5")
+    job = slurm.submit("--cpus-per-task=2", "slurm/train_mofdiff.sh", "mofdiff_demo", "--out", str(out), *small)
+    assert slurm.wait(job, 1500) == ("COMPLETED", 0), slurm.log(job)[-3000:]
+    assert (out / "block_encoder").is_dir() and steps(out) == 5
+
+
+def test_chaos_of_500_items() -> None:
+    with tempfile.TemporaryDirectory(prefix="matgen-chaos-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        print(chaos(Path(folder), 500))
