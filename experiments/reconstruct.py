@@ -46,7 +46,9 @@ def _reconstruct_mofs(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.symprec is not None:
         raise ConfigError("--symprec is for crystals: frameworks are cut and assembled without symmetry")
     perturb = PerturbConfig() if arguments.perturb else None
-    config = ReconstructMofConfig(limit=arguments.limit, seed=arguments.seed, perturb=perturb, library=arguments.library)
+    config = ReconstructMofConfig(
+        limit=arguments.limit, seed=arguments.seed, perturb=perturb, library=arguments.library
+    )
     workers = arguments.workers if arguments.workers is not None else available_cpus()
     campaign = CampaignConfig(
         num_workers=workers, description="reconstruct", progress=False if arguments.quiet else None

@@ -36,7 +36,7 @@ def absorbing_process() -> JointConfig:
     code binds coordinates that are still noise, and general orbits end up on top of their own copies.
     """
     return JointConfig(
-        species=CategoricalConfig(num_classes=NUM_SPECIES, prior="absorbing", schedule=ScheduleConfig(reach=0.4)),
+        species=CategoricalConfig(num_classes=NUM_SPECIES, prior="absorbing", schedule=ScheduleConfig(reach=0.7)),
         site_symmetry=CategoricalConfig(num_classes=NUM_CLASSES, prior="absorbing", schedule=ScheduleConfig(reach=0.2)),
         tied_axes=True,
     )

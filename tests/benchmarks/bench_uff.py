@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from matgen.crystal.structure import Structure
 from matgen.mof.bonds import find_bonds
@@ -74,14 +75,13 @@ def test_energy_per_atom(device: str) -> None:
         batch.set_pairs([lists[id(t)] for t in terms])
         atoms, pairs = len(positions), len(batch.pair_first)
 
-        def work() -> None:
+        def work(batch: UffBatch = batch, positions: Tensor = positions, lattices: Tensor = lattices) -> None:
             batch.evaluate(positions, lattices)[0].sum().item()
 
         work()
         clock = seconds if device == "cpu" else _wall
-        print(
-            f"batch {size:4d}: {1e6 * clock(work, 10 if size < 256 else 3) / atoms:8.2f}  ({atoms} atoms, {pairs} pairs)"
-        )
+        cost = 1e6 * clock(work, 10 if size < 256 else 3) / atoms
+        print(f"batch {size:4d}: {cost:8.2f}  ({atoms} atoms, {pairs} pairs)")
 
 
 def _wall(work, repeats: int) -> float:
