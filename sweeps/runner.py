@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -75,7 +75,7 @@ def run_trials(work: TrialWork, journal: Journal, space: Space, defaults: Values
         return None if trial is None else _tune_config(trial, space, defaults, full=population)
 
     observer = Observer(journal, watch)
-    _fit(work, configs, left, make_scheduler(journal, space), observer, at_once=left if population else None)
+    _fit(work, configs, left, make_scheduler(journal, space), observer, population=population)
     unfinished = [trial.number for trial in journal.trials.values() if not trial.ended]
     if unfinished or len(journal.trials) < suggestions.total:
         raise StageError(f"interrupted; go on with --resume {journal.directory}")
@@ -113,7 +113,13 @@ def run_second_look(work: TrialWork, journal: Journal, trials: list[TrialRecord]
 
 
 def _fit(
-    work: TrialWork, configs: Any, count: int, scheduler: Any, observer: "Observer", at_once: int | None = None
+    work: TrialWork,
+    configs: Callable[[], Config | None],
+    count: int,
+    scheduler: Any,
+    observer: "Observer",
+    *,
+    population: bool = False,
 ) -> None:
     import ray
     from ray import tune
@@ -122,16 +128,19 @@ def _fit(
     storage = Path(work.directory) / "ray"
     shutil.rmtree(storage, ignore_errors=True)
     most = concurrency(config, ray.cluster_resources())
+    # Tune's population knows no searcher: its members are a grid of one dimension
+    members = list(iter(configs, None)) if population else []
     tuner = tune.Tuner(
-        tune.with_resources(_named(work), lambda values: trial_resources(config, values)),
+        tune.with_resources(_named(work), lambda values: trial_resources(config, asked(values))),
+        param_space={"member": tune.grid_search(members)} if members else None,
         tune_config=tune.TuneConfig(
-            search_alg=_searcher(configs),
+            search_alg=None if members else _searcher(configs),
             scheduler=scheduler,
-            num_samples=count,
-            max_concurrent_trials=max(most, at_once or 0),
+            num_samples=1 if members else count,
+            max_concurrent_trials=None if members else most,
             reuse_actors=config.scheduler != "pbt" and config.workers_per_trial == 1,
-            trial_name_creator=lambda trial: f"trial-{trial.config['number']:05d}",
-            trial_dirname_creator=lambda trial: f"{trial.config['number']:05d}-{trial.trial_id}",
+            trial_name_creator=lambda trial: f"trial-{asked(trial.config)['number']:05d}",
+            trial_dirname_creator=lambda trial: f"{asked(trial.config)['number']:05d}-{trial.trial_id}",
         ),
         run_config=tune.RunConfig(
             name="tune",
@@ -162,7 +171,7 @@ def trial_resources(config: SweepConfig, values: Mapping[str, Any]) -> Any:
 
 def _named(work: TrialWork) -> Any:
     def trial(config: Config) -> None:
-        work(config)
+        work(asked(config))
 
     return trial
 
@@ -180,8 +189,8 @@ def make_scheduler(journal: Journal, space: Space) -> Any:
             metric="objective",
             mode="max",
             perturbation_interval=1,
-            hyperparam_mutations={"values": _mutations(space)},
-            custom_explore_fn=lambda changed: {**changed, "values": clamped(space, changed["values"])},
+            hyperparam_mutations={"member": {"values": _mutations(space)}},
+            custom_explore_fn=lambda changed: {"member": _inside(space, changed["member"])},
         )
 
     class Halving(AsyncHyperBandScheduler):
@@ -215,6 +224,15 @@ def make_scheduler(journal: Journal, space: Space) -> Any:
 def relative(config: SweepConfig, report: Mapping[str, Any]) -> int:
     """Cost of a report in units of the first rung: the same for all trials, whatever their steps cost."""
     return int(config.budget.reduction ** int(report["rung"]))
+
+
+def _inside(space: Space, member: Config) -> Config:
+    return {**member, "values": clamped(space, member["values"])}
+
+
+def asked(config: Mapping[str, Any]) -> Config:
+    """Return what a Tune trial is to do: a member of a population has it one level down, where a grid put it."""
+    return dict(config.get("member", config))
 
 
 def _mutations(space: Space) -> dict[str, Any]:
@@ -368,18 +386,18 @@ def _callback(observer: Observer) -> Any:
         """Hands Tune's events to an observer."""
 
         def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            observer.started(trial.config)
+            observer.started(asked(trial.config))
 
         def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
             if "objective" in result:
-                observer.result(trial.config, result)
+                observer.result(asked(trial.config), result)
 
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            observer.ended(trial.config, None)
+            observer.ended(asked(trial.config), None)
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             error = trial.get_error()
             words = " ".join(str(error).split()) if error is not None else "died"
-            observer.ended(trial.config, words[-300:])
+            observer.ended(asked(trial.config), words[-300:])
 
     return Callbacks()

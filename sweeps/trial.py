@@ -46,6 +46,7 @@ class TrialJob:
         sample_seed: of the samples.
         train_seed: of weights, shuffles and noise.
         threads: of torch.
+        repeat: report again what an earlier process reported; the scheduler of this session does not know it.
     """
 
     number: int
@@ -61,6 +62,7 @@ class TrialJob:
     sample_seed: int
     train_seed: int
     threads: int = 1
+    repeat: bool = True
 
     @property
     def costs(self) -> BudgetConfig:
@@ -121,7 +123,7 @@ def climb(job: TrialJob, report: Report, workers: Workers) -> None:
     config = trial_training(subject.train(experiment), steps, job.train_seed)
     reference = load_reference(Path(job.reference))
     known = {row["rung"]: row for row in read_reports(out)}
-    for rung in sorted(known):  # all that is known first: the scheduler may have seen enough
+    for rung in sorted(known) if job.repeat else ():  # all that is known first: the scheduler may have seen enough
         report(known[rung])
     if len(known) == len(steps) or any(row["status"] != "ok" for row in known.values()):
         return

@@ -138,7 +138,7 @@ class TrialWork:
             kept = tune.Checkpoint.from_directory(str(last.resolve())) if last.exists() else None
             tune.report(row, checkpoint=kept)
 
-        run_trial(job, report)
+        run_trial(replace(job, repeat=given is None), report)
 
 
 def train_worker(values: dict[str, Any]) -> None:
