@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from chaos import chaos
 from slurm_cluster import ROOT, SlurmCluster, why_not
@@ -134,12 +135,33 @@ def test_training_survives_a_time_limit_and_power_failures_with_the_loss_of_an_u
     assert best_loss(out) == pytest.approx(best_loss(plain), rel=1e-3)
 
 
-def test_mofdiff_trains_from_the_script_as_given(slurm: SlurmCluster) -> None:
+def test_mofdiff_trains_from_its_script(slurm: SlurmCluster) -> None:
+    data = os.environ.get("MATGEN_DATA", "")
+    experiment = ("mofdiff_qmof", "--data", data, "--set", "preprocess.limit=60") if data else ("mofdiff_demo",)
     out = slurm.shared / "mofdiff"
     small = ("--small", "--set", "train.max_steps=5", "--set", "blocks.train.max_steps=5")
-    job = slurm.submit("--cpus-per-task=2", "slurm/train_mofdiff.sh", "mofdiff_demo", "--out", str(out), *small)
+    job = slurm.submit("--cpus-per-task=2", "slurm/train_mofdiff.sh", *experiment, "--out", str(out), *small)
     assert slurm.wait(job, 1500) == ("COMPLETED", 0), slurm.log(job)[-3000:]
     assert (out / "block_encoder").is_dir() and steps(out) == 5
+
+
+def test_an_array_of_shards_and_its_gathering_job(slurm: SlurmCluster) -> None:
+    out, plain = slurm.shared / "array", slurm.shared / "plain"
+    assert (plain / "checkpoint").is_dir(), "made by the test of training"
+    options = ["--small", "--checkpoint", str(plain / "checkpoint"), "--set", "sample.sampler.num_steps=4"]
+    words = ["campaign", "symmcd_demo", "--out", str(out), "--cpus", "1", "--count", "40", "--shard-size", "8"]
+    words += ["--shards-per-task", "2", "--stages", "sample", "decode", "--then", "--", *options]
+    said = slurm.run(sys.executable, "-m", "slurm.submit", *words)
+    assert said.startswith("4 jobs, "), said
+    gather = int(said.split(" to ")[1].split(";")[0])
+    assert slurm.wait(gather) == ("COMPLETED", 0)
+    one = [f"{sys.prefix}/bin/matgen", "run", "symmcd_demo", "sample", "decode", "--workers", "0", "--quiet"]
+    one += ["--count", "40", "--set", "sample.shard_size=8", "--out", str(slurm.shared / "one"), *options]
+    subprocess.run(one, cwd=ROOT, env=slurm.environment, check=True, timeout=600)
+    for path in sorted((slurm.shared / "one" / "structures").glob("part-*.parquet")):
+        assert pq.read_table(out / "structures" / path.name).equals(pq.read_table(path)), path.name
+    status = slurm.run(f"{sys.prefix}/bin/matgen", "status", str(out))
+    assert "5 of 5 shards, 40 rows" in status and status.count("done") == 2
 
 
 def test_chaos_of_500_items() -> None:
