@@ -76,9 +76,10 @@ def fit_rotation(covariance: Float[Tensor, "*batch 3 3"], squarings: int = 12) -
     matrix = (covariance.flatten(-2) @ terms).unflatten(-1, (4, 4))
     shift = matrix.flatten(-2).norm(dim=-1)[..., None, None].clamp(min=1e-20)
     power = matrix / shift + torch.eye(4, dtype=covariance.dtype, device=covariance.device)
-    for _ in range(squarings):
+    for step in range(squarings):
         power = power @ power
-        power = power / power.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+        if step % 3 == 2 or step == 0:  # with a trace of one, three squarings leave at least 4^-7 of it
+            power = power / power.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
     column = power.diagonal(dim1=-2, dim2=-1).argmax(-1)
     vector = torch.gather(power, -1, column[..., None, None].expand(*power.shape[:-1], 1)).squeeze(-1)
     return quaternion_matrix(vector / vector.norm(dim=-1, keepdim=True))

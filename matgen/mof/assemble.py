@@ -36,11 +36,20 @@ class AssembleConfig:
 
     exact: SearchConfig = field(default_factory=SearchConfig)
     loose: SearchConfig = field(
-        default_factory=lambda: SearchConfig(reach=1.2, direction=0.5, pool_scale=0.3, sigma_end=0.4, spring=1.0)
+        default_factory=lambda: SearchConfig(
+            reach=1.2, direction=0.5, pool_scale=0.3, sigma_end=0.4, spring=1.0, good_at=0.5
+        )
     )
     wide: SearchConfig = field(
         default_factory=lambda: SearchConfig(
-            reach=2.5, direction=0.25, pool_scale=0.5, sigma_start=2.5, sigma_end=0.6, repair_rounds=4, spring=0.3
+            reach=2.5,
+            direction=0.25,
+            pool_scale=0.5,
+            sigma_start=2.5,
+            sigma_end=0.6,
+            repair_rounds=4,
+            spring=0.3,
+            good_at=0.5,
         )
     )
     finish: FinishConfig = field(default_factory=FinishConfig)

@@ -49,32 +49,31 @@ def _translations(structure: Structure, tolerance: float) -> np.ndarray:
     zero = np.zeros((1, 3))
     if gcd(*counts.tolist()) == 1:
         return zero
+    order = gcd(*counts.tolist())  # every translation is a multiple of 1 / order: whole numbers keep sums exact
     rarest = coords[numbers == kinds[counts.argmin()]]
     tree = cKDTree(coords, boxsize=1.0)
     probes = np.random.default_rng(0).permutation(len(numbers))  # a wrong translation fails at its first few atoms
-    group: set[tuple[float, ...]] = {(0.0, 0.0, 0.0)}
+    group: set[tuple[int, ...]] = {(0, 0, 0)}
     for shift in rarest[1:] - rarest[0]:
-        snapped = _snapped(shift, gcd(*counts.tolist()))
-        if snapped is None or _key(snapped) in group:
+        snapped = _snapped(shift, order)
+        if snapped is None or (steps := _steps(snapped * order, order)) in group:
             continue
         if all(_maps(structure, tree, snapped, atoms, tolerance) for atoms in (probes[:8], probes[8:])):
-            group = _extended(group, snapped)
+            group = _extended(group, steps, order)
     if len(numbers) % len(group):  # a near-translation that no whole number of atoms can obey
         return zero
-    return np.array(sorted(group))
+    return np.array(sorted(group)) / order
 
 
-def _key(shift: np.ndarray) -> tuple[float, ...]:
-    rounded = np.rint(shift * 1e9) / 1e9
-    return tuple((rounded - np.floor(rounded)).tolist())
+def _steps(multiples: np.ndarray, order: int) -> tuple[int, ...]:
+    return tuple((np.rint(multiples).astype(np.int64) % order).tolist())
 
 
-def _extended(group: set[tuple[float, ...]], shift: np.ndarray) -> set[tuple[float, ...]]:
+def _extended(group: set[tuple[int, ...]], steps: tuple[int, ...], order: int) -> set[tuple[int, ...]]:
     """The group that all sums of its members with multiples of a translation make."""
-    order, multiple = 1, shift
-    while _key(multiple) not in group:
-        order, multiple = order + 1, multiple + shift
-    return {_key(np.array(member) + k * shift) for member in group for k in range(order)}
+    shift = np.array(steps)
+    multiples = {_steps(k * shift, order) for k in range(order)}
+    return {_steps(np.array(member) + np.array(multiple), order) for member in group for multiple in multiples}
 
 
 def _maps(structure: Structure, tree: cKDTree, shift: np.ndarray, atoms: np.ndarray, tolerance: float) -> bool:

@@ -72,11 +72,11 @@ def finish(
     """
     chosen = [start for at, given in enumerate(inputs) for start in _promising(at, given, found[at], config)]
     fitted = _fit(tables, chosen, config)
-    settled = []
+    settled: list[_Candidate] = []
     for at, given in enumerate(inputs):
         mine = sorted((c for c in fitted if c.at == at), key=lambda c: (c.num_open, c.fit.rms))
         closed = [c for c in mine if c.num_open == 0][: config.settle.solutions]
-        if closed:
+        if closed and config.settle.starts:
             settled += _settled(given, tables[at], closed, rngs[at], config.settle)
     again = _fit(tables, [(c.at, c.fit.rotations, c.fit) for c in settled], config)
     again = [replace(c, energy=_energy_of(inputs[c.at], c.fit)) for c in again]

@@ -73,7 +73,7 @@ def gradient_start(table: PairTable, rng: np.random.Generator, config: GradientC
     rows, distance = match(table, rotations, direction=0.0)
     num_open = 2 * int((distance >= config.closed_at).sum()) if len(rows) else len(table.block)
     rms = float(np.sqrt((distance**2).mean())) if len(rows) else float("inf")
-    return Solution(rotations, np.zeros((count, 3)), num_open, rms, rows)
+    return Solution(rotations, np.zeros((count, 3)), num_open, num_open, rms, rows)
 
 
 def _by_vector(vector: np.ndarray, gradient: np.ndarray) -> np.ndarray:

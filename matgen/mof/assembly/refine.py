@@ -1,7 +1,7 @@
 """Least squares of rotations, centres and cell on given pairs: blocks of another framework never fit exactly."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -63,6 +63,7 @@ class _Problem:
     num_blocks: int
 
 
+_CONVERGED = 1e-7  # of the cost and of 1 Å^2
 _STRAIN = torch.tensor([[0, 0], [1, 1], [2, 2], [1, 2], [0, 2], [0, 1]])
 
 
@@ -231,33 +232,61 @@ def _refine_batch(
     spring = torch.full((3 * blocks + 6,), (0.1 / config.centre_scale) ** 2, dtype=torch.float64)
     spring[-6:] = (0.1 / config.strain_scale) ** 2
     damping = torch.full((num,), 1e-4, dtype=torch.float64)
-
-    def split(vector: Tensor) -> tuple[Tensor, Tensor]:
-        return vector[:, :-6].unflatten(-1, (blocks, 3)), vector[:, -6:]
-
-    residual, a, b = connection_residuals(problem, turn, *split(moved))
-    cost = residual.square().sum((1, 2, 3)) + (spring * moved * moved).sum(-1)
+    state = _state(problem, turn, moved, spring)
+    done = torch.zeros(num, dtype=torch.bool)
     for _ in range(config.iterations):
-        jacobian = _jacobian(problem, a, b)
-        normal = jacobian.mT @ jacobian
-        gradient = (jacobian.mT @ residual.flatten(1)[..., None]).squeeze(-1)
-        gradient[:, 3 * blocks :] += spring * moved
-        normal.diagonal(dim1=1, dim2=2)[:, 3 * blocks :] += spring
-        normal.diagonal(dim1=1, dim2=2)[:] += 1e-9 + damping[:, None] * (normal.diagonal(dim1=1, dim2=2) + 0.1)
-        step = -torch.linalg.solve(normal, gradient)
-        new_turn = axis_angle_matrix(step[:, : 3 * blocks].unflatten(-1, (blocks, 3))) @ turn
-        new_moved = moved + step[:, 3 * blocks :]
-        new_residual, new_a, new_b = connection_residuals(problem, new_turn, *split(new_moved))
-        new_cost = new_residual.square().sum((1, 2, 3)) + (spring * new_moved * new_moved).sum(-1)
-        better = new_cost < cost
+        step = _step(problem, state, spring, damping)
+        tried = _state(
+            problem,
+            axis_angle_matrix(step[:, : 3 * blocks].unflatten(-1, (blocks, 3))) @ state.turn,
+            state.moved + step[:, 3 * blocks :],
+            spring,
+        )
+        better = (tried.cost < state.cost) & ~done
+        done |= (tried.cost - state.cost).abs() < _CONVERGED * (1.0 + state.cost)
         damping = torch.where(better, damping * 0.2, damping * 10.0)
-        turn = torch.where(better[:, None, None, None], new_turn, turn)
-        moved = torch.where(better[:, None], new_moved, moved)
-        residual = torch.where(better[:, None, None, None], new_residual, residual)
-        a, b = torch.where(better[:, None, None, None], new_a, a), torch.where(better[:, None, None, None], new_b, b)
-        cost = torch.where(better, new_cost, cost)
-    residual = residual / problem.weight.clamp(min=1e-12)[..., None, None]
-    return [_result(at, len(r), len(k), turn, moved, residual) for at, (r, k) in enumerate(zip(rows, rotations))]
+        state = state.where(better, tried)
+        if done.all():
+            break
+    residual = state.residual / problem.weight.clamp(min=1e-12)[..., None, None]
+    sizes = zip(rows, rotations, strict=True)
+    return [_result(at, len(r), len(k), state.turn, state.moved, residual) for at, (r, k) in enumerate(sizes)]
+
+
+@dataclass(eq=False)
+class _State:
+    """Of L problems: turn [L, K, 3, 3]; moved [L, 3 K + 6], shifts and strain; what follows from both."""
+
+    turn: Tensor
+    moved: Tensor
+    residual: Tensor
+    a: Tensor
+    b: Tensor
+    cost: Tensor
+
+    def where(self, chosen: Tensor, other: "_State") -> "_State":
+        """The other state for the chosen problems."""
+        pairs = [(getattr(other, f.name), getattr(self, f.name)) for f in fields(self)]
+        return _State(*(torch.where(chosen.view(-1, *[1] * (new.ndim - 1)), new, old) for new, old in pairs))
+
+
+def _state(problem: _Problem, turn: Tensor, moved: Tensor, spring: Tensor) -> _State:
+    shift, strain = moved[:, :-6].unflatten(-1, (-1, 3)), moved[:, -6:]
+    residual, a, b = connection_residuals(problem, turn, shift, strain)
+    return _State(turn, moved, residual, a, b, residual.square().sum((1, 2, 3)) + (spring * moved * moved).sum(-1))
+
+
+def _step(problem: _Problem, state: _State, spring: Tensor, damping: Tensor) -> Tensor:
+    """The damped Gauss-Newton step [L, 6 K + 6]."""
+    jacobian = _jacobian(problem, state.a, state.b)
+    normal = jacobian.mT @ jacobian
+    gradient = (jacobian.mT @ state.residual.flatten(1)[..., None]).squeeze(-1)
+    held = gradient.shape[1] - len(spring)
+    gradient[:, held:] += spring * state.moved
+    diagonal = normal.diagonal(dim1=1, dim2=2)
+    diagonal[:, held:] += spring
+    diagonal += 1e-9 + damping[:, None] * (diagonal + 0.1)
+    return -torch.linalg.solve(normal, gradient)
 
 
 def _result(at: int, pairs: int, blocks: int, turn: Tensor, moved: Tensor, residual: Tensor) -> Refined:

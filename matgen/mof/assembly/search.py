@@ -38,6 +38,7 @@ class SearchConfig:
         spring: holds each centre where it was given, as strongly as so many connections; infinite where centres are
             exact.
         closed_at: Å; a pair of connection points nearer than this is closed.
+        good_at: Å; blocks with a pair farther apart than this are redrawn as well, while repairs last.
     """
 
     reach: float = 0.15
@@ -55,6 +56,7 @@ class SearchConfig:
     repair_iterations: int = 12
     spring: float = float("inf")
     closed_at: float = 0.5
+    good_at: float = 0.25
 
 
 def num_starts(table: PairTable, config: SearchConfig) -> int:
@@ -73,13 +75,15 @@ class Solution:
     """One start of one framework.
 
     rotations: float64 [K, 3, 3]. shifts: float64 [K, 3] in Å, of the centres. num_open: connections without a partner
-    of their own. rms: Å, over both atoms of every cut bond, each connection with its nearest candidate. rows: int [P],
+    of their own; num_poor: those whose partner is not near enough for exact blocks. rms: Å, over both atoms of
+    every cut bond, each connection with its nearest candidate. rows: int [P],
     the candidate pairs, where closed.
     """
 
     rotations: np.ndarray
     shifts: np.ndarray
     num_open: int
+    num_poor: int
     rms: float
     rows: np.ndarray
 
@@ -117,7 +121,7 @@ def search(
         state = place(layout, rotations)
         alternate(layout, state, sigmas, config.spring)
         is_open = _harvest(layout, [tables[f] for f in waiting], state, [found[f] for f in waiting], config)
-        still = [at for at, f in enumerate(waiting) if found[f][0].num_open > 0]
+        still = [at for at, f in enumerate(waiting) if found[f][0].num_poor > 0]
         if not still or repair == config.repair_rounds:
             break
         blocks = np.concatenate([np.arange(*layout.block_offsets[at : at + 2]) for at in still])
@@ -172,7 +176,7 @@ def _harvest(
     """Judge every start and keep the best.
 
     Returns:
-        [B, S], how many connections of each block are open.
+        [B, S], how many connections of each block are poor.
     """
     pair, middle, both = nearest_partners(layout, state)
     device = pair.device
@@ -185,24 +189,36 @@ def _harvest(
     )
     row = pair.clamp(min=0)
     mutual = (pair.gather(0, metal[row]) == pair) & (pair.gather(0, linker[row]) == pair) & (pair >= 0)
-    is_open = ~(mutual & (middle < config.closed_at))
+    is_open, is_poor = ~(mutual & (middle < config.closed_at)), ~(mutual & (middle < config.good_at))
     block_of_slot = np.concatenate([t.block + o for t, o in zip(tables, layout.block_offsets, strict=False)])
     per_block = torch.zeros(layout.num_blocks, pair.shape[1], dtype=torch.long, device=device)
-    per_block.index_add_(0, torch.as_tensor(block_of_slot, device=device), is_open.long())
+    per_block.index_add_(0, torch.as_tensor(block_of_slot, device=device), is_poor.long())
     shape = (len(tables), pair.shape[1])
-    count = torch.zeros(shape, dtype=torch.long, device=device).index_add_(0, layout.framework_of_slot, is_open.long())
+    count, poor = (
+        torch.zeros(shape, dtype=torch.long, device=device).index_add_(0, layout.framework_of_slot, flag.long())
+        for flag in (is_open, is_poor)
+    )
     total = torch.zeros(shape, dtype=both.dtype, device=device).index_add_(0, layout.framework_of_slot, both)
-    counts, totals, rows = count.cpu().numpy(), total.cpu().numpy(), pair.cpu().numpy()
+    counts, poors, totals, rows = (value.cpu().numpy() for value in (count, poor, total, pair))
     rotations, shifts = state.rotations.double().cpu().numpy(), state.shifts.double().cpu().numpy()
     pair_offset = 0
     for f, table in enumerate(tables):
         b0, b1 = layout.block_offsets[f : f + 2]
         slots = np.flatnonzero(table.is_metal) + layout.slot_offsets[f]
-        for start in np.lexsort((totals[f], counts[f]))[: max(4, int((counts[f] == 0).sum()))]:
+        for start in np.lexsort((totals[f], poors[f], counts[f]))[: max(4, int((counts[f] == 0).sum()))]:
             mine = np.sort(rows[slots, start] - pair_offset)
             rms = float(np.sqrt(max(totals[f, start], 0.0) / len(table.block)))
-            found[f].append(Solution(rotations[b0:b1, start], shifts[b0:b1, start], int(counts[f, start]), rms, mine))
-        found[f].sort(key=lambda s: (s.num_open, s.rms))
+            found[f].append(
+                Solution(
+                    rotations[b0:b1, start],
+                    shifts[b0:b1, start],
+                    int(counts[f, start]),
+                    int(poors[f, start]),
+                    rms,
+                    mine,
+                )
+            )
+        found[f].sort(key=lambda s: (s.num_open, s.num_poor, s.rms))
         del found[f][64:]
         pair_offset += len(table.metal)
     return per_block

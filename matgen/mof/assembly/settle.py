@@ -23,7 +23,7 @@ class SettleConfig:
 
     Args:
         solutions: closed solutions of different pairing that are looked at.
-        starts: of each; the first begins as closed, the others at random.
+        starts: of each; the first begins as closed, the others at random. None (0) takes the best solution as it is.
         sweeps: over the blocks.
         strain_weight: energy (one good contact is 1) of 1 Å^2 mean squared misfit per connection.
         max_options: turns of one block at most.
