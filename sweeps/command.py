@@ -222,6 +222,8 @@ def configured(config: SweepConfig, arguments: argparse.Namespace) -> SweepConfi
     if arguments.baselines is not None:
         named = [name.strip() for name in arguments.baselines.split(",") if name.strip()]
         said["baselines"] = () if named == ["none"] else tuple(named)
+    elif arguments.scheduler == "pbt":
+        said["baselines"] = ()
     if arguments.space is not None and arguments.search is None:
         said["search"] = find_space(arguments.space, subject_of(config.subject).spaces).search
     return replace(

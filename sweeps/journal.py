@@ -81,6 +81,8 @@ class SweepConfig:
             )
         if self.scheduler == "pbt" and self.workers_per_trial > 1:
             raise ConfigError("population-based training needs single-worker trials: --workers-per-trial 1")
+        if self.scheduler == "pbt" and self.baselines:
+            raise ConfigError("population-based training has no baselines: its members take over each other's networks")
         if self.scheduler == "pbt" and self.pareto:
             raise ConfigError("population-based training follows one objective: leave out --pareto")
 

@@ -104,4 +104,4 @@ def mean_quality(values: Sequence[float], lows: Sequence[float], highs: Sequence
     half = np.mean([(high - low) / 2 for low, high in zip(lows, highs, strict=True)]) / np.sqrt(num)
     spread = 1.96 * float(np.std(values, ddof=1)) / np.sqrt(num) if num > 1 else 0.0
     wide = float(np.hypot(half, spread)) if num > 1 else float(half)
-    return Mean(value=value, low=value - wide, high=value + wide, num=num)
+    return Mean(value=value, low=max(value - wide, 0.0), high=min(value + wide, 1.0), num=num)

@@ -169,9 +169,16 @@ def trial_resources(config: SweepConfig, values: Mapping[str, Any]) -> Any:
     return tune.PlacementGroupFactory([{"memory": 1}])  # one byte: Tune knows no trial without any resource
 
 
+def number_of(name: str) -> int:
+    """Return the number in a Tune trial's name; its settings may be those of another member of the population."""
+    return int(name.rpartition("-")[2])
+
+
 def _named(work: TrialWork) -> Any:
+    from ray import tune
+
     def trial(config: Config) -> None:
-        work(asked(config))
+        work({**asked(config), "number": number_of(tune.get_context().get_trial_name())})
 
     return trial
 
@@ -233,6 +240,11 @@ def _inside(space: Space, member: Config) -> Config:
 def asked(config: Mapping[str, Any]) -> Config:
     """Return what a Tune trial is to do: a member of a population has it one level down, where a grid put it."""
     return dict(config.get("member", config))
+
+
+def seen(trial: Any) -> Config:
+    """Return what a Tune trial is to do, under its own number."""
+    return {**asked(trial.config), "number": number_of(str(trial))}
 
 
 def _mutations(space: Space) -> dict[str, Any]:
@@ -386,18 +398,18 @@ def _callback(observer: Observer) -> Any:
         """Hands Tune's events to an observer."""
 
         def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            observer.started(asked(trial.config))
+            observer.started(seen(trial))
 
         def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
             if "objective" in result:
-                observer.result(asked(trial.config), result)
+                observer.result(seen(trial), result)
 
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            observer.ended(asked(trial.config), None)
+            observer.ended(seen(trial), None)
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             error = trial.get_error()
             words = " ".join(str(error).split()) if error is not None else "died"
-            observer.ended(asked(trial.config), words[-300:])
+            observer.ended(seen(trial), words[-300:])
 
     return Callbacks()
