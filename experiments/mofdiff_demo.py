@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 def mofdiff_demo() -> "MofExperiment":
-    """The whole line on frameworks in some minutes on a laptop: embedded frameworks, tiny networks, a report"""
+    """The whole line on frameworks in minutes on a laptop, tiny networks; --set preprocess.source=FILE says on what"""
     from dataclasses import replace
 
     from matgen.models.mofdiff_sampling import CoarseSamplerConfig
