@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import logging
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from experiments.listing import find_experiment, read_experiment
 from matgen.errors import ConfigError, MatgenError, StageError
 from sweeps.budget import BudgetConfig
 from sweeps.journal import ConfirmConfig, Journal, SweepConfig, create_sweep, digest, open_sweep
-from sweeps.runner import check_population
+from sweeps.schedulers import check_population
 from sweeps.search import check_grid, default_values
 from sweeps.spaces import Space, find_space
 from sweeps.subjects import subject_of
@@ -109,8 +110,9 @@ def main(defaults: Defaults, description: str, argv: Sequence[str] | None = None
 def sweep(defaults: Defaults, arguments: argparse.Namespace) -> dict[str, Any]:
     """Begin or resume a sweep, run it to its end, and write its results."""
     from cluster.session import ray_session
+    from sweeps.observer import candidates
     from sweeps.results import write_results
-    from sweeps.runner import candidates, prepare_tune, run_second_look, run_trials
+    from sweeps.runner import prepare_tune, run_second_look, run_trials
     from sweeps.watch import Watch
     from sweeps.work import TrialWork
 
@@ -120,7 +122,12 @@ def sweep(defaults: Defaults, arguments: argparse.Namespace) -> dict[str, Any]:
     prepare_tune()
     slots = available_cpus()
     with ray_session(slots, address=arguments.address):
-        records = _records(arguments, journal, experiment)
+        try:
+            records = _records(arguments, journal, experiment)
+        except MatgenError:
+            if not arguments.resume:  # this sweep is not begun yet: leave room for the corrected command
+                shutil.rmtree(journal.directory)
+            raise
         work = TrialWork(
             config=config, space=space, experiment=experiment, directory=str(journal.directory), records=str(records)
         )

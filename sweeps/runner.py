@@ -1,23 +1,20 @@
 """Ray Tune over the trials of a sweep: schedulers, resources, retries, and what is written down as results come in."""
 
-import logging
 import os
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from cluster.session import prepare_environment
-from matgen.errors import ConfigError, StageError
+from matgen.errors import StageError
 from sweeps.journal import Journal, SweepConfig, TrialRecord
+from sweeps.observer import Observer, SecondLook
+from sweeps.schedulers import make_scheduler
 from sweeps.search import Suggestions
 from sweeps.spaces import Choice, Space, Value, Values
 from sweeps.watch import Watch
-from sweeps.work import TrialWork, trial_folder
-
-logger = logging.getLogger(__name__)
+from sweeps.work import TrialWork
 
 Config = dict[str, Any]
 
@@ -183,60 +180,6 @@ def _named(work: TrialWork) -> Any:
     return trial
 
 
-def make_scheduler(journal: Journal, space: Space) -> Any:
-    """Return the sweep's scheduler, with what earlier sessions saw."""
-    from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
-
-    config = journal.config
-    if config.scheduler == "none":
-        return FIFOScheduler()
-    if config.scheduler == "pbt":
-        return PopulationBasedTraining(
-            time_attr="training_iteration",
-            metric="objective",
-            mode="max",
-            perturbation_interval=1,
-            hyperparam_mutations={"member": {"values": _mutations(space)}},
-            custom_explore_fn=lambda changed: {"member": _inside(space, changed["member"])},
-        )
-
-    class Halving(AsyncHyperBandScheduler):
-        """ASHA that lets the defaults and the baselines run to the end: they are what others are held against."""
-
-        def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-            action = super().on_trial_result(tune_controller, trial, {**result, "relative": relative(config, result)})
-            return str(TrialScheduler.CONTINUE if trial.config.get("keep") else action)
-
-        def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-            """Nothing: the last result has been seen."""
-
-    scheduler = Halving(
-        time_attr="relative",
-        metric="objective",
-        mode="max",
-        grace_period=1,
-        max_t=config.budget.reduction ** (config.budget.num_rungs - 1) + 1,
-        reduction_factor=config.budget.reduction,
-    )
-    nothing: Any = None
-    for trial in journal.trials.values():
-        if trial.ended:
-            known: Any = SimpleNamespace(trial_id=f"known-{trial.number}", config={})
-            scheduler.on_trial_add(nothing, known)
-            for report in trial.reports:
-                scheduler.on_trial_result(nothing, known, report)
-    return scheduler
-
-
-def relative(config: SweepConfig, report: Mapping[str, Any]) -> int:
-    """Cost of a report in units of the first rung: the same for all trials, whatever their steps cost."""
-    return int(config.budget.reduction ** int(report["rung"]))
-
-
-def _inside(space: Space, member: Config) -> Config:
-    return {**member, "values": clamped(space, member["values"])}
-
-
 def asked(config: Mapping[str, Any]) -> Config:
     """Return what a Tune trial is to do: a member of a population has it one level down, where a grid put it."""
     return dict(config.get("member", config))
@@ -245,45 +188,6 @@ def asked(config: Mapping[str, Any]) -> Config:
 def seen(trial: Any) -> Config:
     """Return what a Tune trial is to do, under its own number."""
     return {**asked(trial.config), "number": number_of(str(trial))}
-
-
-def _mutations(space: Space) -> dict[str, Any]:
-    import random
-
-    def draw(low: float, high: float, log: bool) -> Any:
-        return lambda: low * (high / low) ** random.random() if log else random.uniform(low, high)
-
-    return {
-        p.name: list(p.domain.options)
-        if isinstance(p.domain, Choice)
-        else draw(p.domain.low, p.domain.high, p.domain.log)
-        for p in space.parameters
-    }
-
-
-def clamped(space: Space, values: Values) -> Values:
-    """Bring perturbed values back into their intervals."""
-    kept = dict(values)
-    for parameter in space.parameters:
-        domain, value = parameter.domain, kept.get(parameter.name)
-        if not isinstance(domain, Choice) and isinstance(value, int | float):
-            inside = min(max(value, domain.low), domain.high)
-            kept[parameter.name] = round(inside) if domain.whole else inside
-    return kept
-
-
-def check_population(space: Space) -> None:
-    """Refuse a space that a population cannot change on the way.
-
-    Raises:
-        ConfigError: a parameter decides the network or the process.
-    """
-    for parameter in space.parameters:
-        if not parameter.in_training:
-            raise ConfigError(
-                f"population-based training cannot change {parameter.name!r} of a network in training; "
-                "the space 'population' holds what it can"
-            )
 
 
 def _searcher(configs: Any) -> Any:
@@ -307,88 +211,6 @@ def _searcher(configs: Any) -> Any:
             """Nothing to read."""
 
     return Ask()
-
-
-class Observer:
-    """Writes down what happens to the trials, shows it, and removes the checkpoints of all but the best."""
-
-    def __init__(self, journal: Journal, watch: Watch) -> None:
-        self.journal, self.watch = journal, watch
-
-    def started(self, config: Config) -> None:
-        """A trial runs."""
-        self.watch.started(self.journal.trials[config["number"]])
-
-    def result(self, config: Config, report: Mapping[str, Any]) -> None:
-        """A trial reached a rung."""
-        trial = self.journal.trials[config["number"]]
-        if self.journal.reported(_clean(report)):
-            self.watch.reported(trial)
-
-    def ended(self, config: Config, error: str | None) -> None:
-        """A trial ended: by itself, by the scheduler, or by dying too often."""
-        trial = self.journal.trials[config["number"]]
-        last = trial.last
-        if error is not None:
-            status, reason = ("out_of_memory" if "OutOfMemory" in error else "failed"), error
-        elif last.get("status", "ok") != "ok":
-            status, reason = last["status"], last.get("reason", "")
-        else:
-            complete = last and last["rung"] == len(self.journal.config.rung_budget.costs) - 1
-            status, reason = ("done", "") if complete else ("stopped", f"behind at rung {last.get('rung', 0)}")
-        self.journal.ended(trial.number, status, reason)
-        self.watch.ended(trial)
-        self._prune()
-
-    def _prune(self) -> None:
-        kept = {trial.number for trial in candidates(self.journal)}
-        for trial in self.journal.trials.values():
-            if trial.ended and trial.number not in kept:
-                shutil.rmtree(self.journal.directory / trial_folder(trial.number) / "checkpoints", ignore_errors=True)
-
-
-class SecondLook(Observer):
-    """Writes down what a second look gives."""
-
-    def __init__(self, journal: Journal, watch: Watch) -> None:
-        super().__init__(journal, watch)
-        self._rows: dict[tuple[int, int], dict[str, Any]] = {}
-
-    def started(self, config: Config) -> None:
-        """Nothing to note."""
-
-    def result(self, config: Config, report: Mapping[str, Any]) -> None:
-        """Keep the row until its trial has ended."""
-        self._rows[config["number"], config["confirm"]] = _clean(report)
-
-    def ended(self, config: Config, error: str | None) -> None:
-        """Note it."""
-        row = self._rows.get((config["number"], config["confirm"]))
-        if row is None:
-            logger.warning("trial %d could not be looked at again: %s", config["number"], error)
-            return
-        if (config["number"], config["confirm"]) in {(old["number"], old["seed"]) for old in self.journal.confirmed}:
-            return
-        self.journal.confirm({**row, "seed": config["confirm"]})
-        self.watch.confirmed(row)
-
-
-def candidates(journal: Journal) -> list[TrialRecord]:
-    """Return the trials that deserve a second look: the best that ran to the end, the defaults and the baselines."""
-    done = [trial for trial in journal.trials.values() if trial.status == "done"]
-    ranked = sorted(done, key=lambda trial: -float(trial.objective or 0.0))
-    others = [trial for trial in done if trial.origin not in ("search", "first")]
-    best = ranked[: journal.config.confirm.top]
-    return best + [trial for trial in others if trial not in best]
-
-
-def _clean(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a report without what Tune adds to it."""
-    ours = (
-        *("number", "rung", "cost", "status", "objective", "low", "high", "parts", "figures", "losses", "values"),
-        *("step", "rows_seen", "train_seconds", "cost_per_1000", "judge_seconds", "num_parameters", "reason"),
-    )
-    return {"time": time.time(), **{key: report[key] for key in ours if key in report}}
 
 
 def _callback(observer: Observer) -> Any:

@@ -109,7 +109,7 @@ DEMO = Space(
     summary="a few parameters that matter within minutes, for the tiny network",
     parameters=(
         log_uniform("train.learning_rate", 5e-4, 1e-2),
-        _schedule("species", 0.2, 0.4, 1.0),
+        _schedule("species", 0.2, 0.4, 0.7, 1.0),
         _schedule("site_symmetry", 0.2, 0.4, 1.0),
         log_uniform(f"{_PROCESS}.coords.sigmas.sigma_max", 0.2, 1.0),
         choice("model.network.hidden", 32, 48, 96),

@@ -8,7 +8,7 @@ from experiments.mofdiff_demo import mofdiff_demo
 from experiments.symmcd_demo import symmcd_demo
 from experiments.symmcd_mp20 import symmcd_mp20
 from matgen.errors import ConfigError
-from sweeps.runner import check_population
+from sweeps.schedulers import check_population
 from sweeps.search import default_values
 from sweeps.spaces import Space, choice, find_space, log_uniform, presets, uniform
 from sweeps.subjects import subject_of
@@ -72,9 +72,10 @@ def test_defaults_of_the_experiment_are_found_in_the_space() -> None:
     from matgen.settings import to_dict
 
     found = default_values(SCHEDULES, to_dict(symmcd_mp20()))
+    process = symmcd_mp20().model.process
     assert found["num_steps"] == 1000
-    assert found["schedule.species"] == "cosine 0.4"
-    assert found["schedule.site_symmetry"] == "cosine 0.2"
+    assert found["schedule.species"] == f"cosine {process.species.schedule.reach:g}"
+    assert found["schedule.site_symmetry"] == f"cosine {process.site_symmetry.schedule.reach:g}"
     assert SCHEDULES.apply(symmcd_mp20(), found) == symmcd_mp20()
 
 
