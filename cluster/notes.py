@@ -84,5 +84,7 @@ def read_note(path: Path) -> LastWords | None:
 
 
 def _place(trace: str) -> str:
-    lines = [line.strip() for line in trace.splitlines() if line.strip().startswith("File ")]
+    """Return the innermost line of the main thread, which a trace of all threads has last."""
+    main = trace.split("\nThread ")[-1]
+    lines = [line.strip() for line in main.splitlines() if line.strip().startswith("File ")]
     return lines[0] if lines else ""

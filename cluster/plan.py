@@ -101,13 +101,16 @@ def measured_costs(out: Path) -> list[StageCost]:
     found = []
     for stage in STAGES:
         directory = out / DIRECTORIES[stage]
-        drivers = [json.loads(path.read_text()) for path in directory.rglob(".campaign-*.json")]
-        rows = max((driver["rows"] for driver in drivers), default=0)
+        campaigns: dict[Path, list[dict[str, float]]] = {}  # the drivers of an array share a folder
+        for path in directory.rglob(".campaign-*.json"):
+            campaigns.setdefault(path.parent, []).append(json.loads(path.read_text()))
+        sums = [_sum(drivers) for drivers in campaigns.values()]
+        rows = int(max((done for done, _, _ in sums), default=0))
         if rows < MIN_ROWS:
             continue
-        busy = sum(driver["busy_seconds"] / max(1, driver["rows"]) for driver in drivers)
+        busy = sum(seconds / max(1.0, done) for done, seconds, _ in sums)
         lineage = read_lineage(directory)
-        spent = sum(driver["updated"] - driver["started"] for driver in drivers)
+        spent = sum(passed for _, _, passed in sums)
         serial = max(0.0, lineage.seconds - spent) if stage == "evaluate" and lineage is not None else 0.0
         size = sum(path.stat().st_size for path in part_paths(directory))
         found.append(
@@ -123,6 +126,15 @@ def measured_costs(out: Path) -> list[StageCost]:
     if not found:
         raise StageError(f"{out}: no stage with {MIN_ROWS} rows or more to measure rates from")
     return found
+
+
+def _sum(drivers: Sequence[dict[str, float]]) -> tuple[float, float, float]:
+    """Return rows, busy seconds and elapsed seconds over the drivers of one campaign."""
+    return (
+        sum(driver["rows"] for driver in drivers),
+        sum(driver["busy_seconds"] for driver in drivers),
+        sum(driver["updated"] - driver["started"] for driver in drivers),
+    )
 
 
 def simulate(costs: Sequence[StageCost], machine: Machine, count: int, shard_size: int | None = None) -> Plan:

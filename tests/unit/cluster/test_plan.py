@@ -1,5 +1,6 @@
 """The planner's small simulation: right where the answer is known."""
 
+import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -34,6 +35,15 @@ def test_networks_run_on_gpus_where_there_are_any() -> None:
     sample = StageCost(**{**COST.__dict__, "stage": "sample"})
     with_gpus = simulate([sample, COST], Machine(nodes=2, gpus=4), 10_000)
     assert [stage.num_workers for stage in with_gpus.stages] == [8, 64]
+
+
+def test_the_drivers_of_an_array_are_one_campaign(tmp_path: Path) -> None:
+    (tmp_path / "structures").mkdir()
+    for first in (0, 10):
+        values = {"rows": 100, "busy_seconds": 50.0, "started": 0.0, "updated": 60.0}
+        (tmp_path / "structures" / f".campaign-{first:06d}-{first + 9:06d}.json").write_text(json.dumps(values))
+    (cost,) = measured_costs(tmp_path)
+    assert (cost.stage, cost.rows, cost.seconds_per_row) == ("decode", 200, 0.5)
 
 
 def test_a_run_without_rates_is_one_error(tmp_path: Path) -> None:
