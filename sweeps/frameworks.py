@@ -15,6 +15,7 @@ from cluster.mof_sample import MofSampleWork
 from cluster.mof_train import train_blocks
 from cluster.run import AnyRun
 from matgen.data.mof_records import CoarseRecords
+from matgen.errors import MatgenError
 from matgen.models.mofdiff import MOFDiff
 from matgen.training.state import TrainConfig
 from sweeps.blocks import Blocks
@@ -77,7 +78,7 @@ class Frameworks(Blocks):
         rows = work.process(range(count))
         decoder = MofDecodeWork(records / "blocks_train.safetensors", experiment.decode)
         decoder.setup()
-        decoded = decoder.process(rows)
+        decoded = [_decoded(decoder, row) for row in rows]
         status = np.array([row["status"] for row in decoded])
         volume = [
             abs(np.linalg.det(np.asarray(row["coarse_lattice"], dtype=np.float64).reshape(3, 3))) / row["num_blocks"]
@@ -94,3 +95,11 @@ class Frameworks(Blocks):
         words, counts = np.unique(status, return_counts=True)
         shares = {f"status_{word}": float(number / len(status)) for word, number in zip(words, counts, strict=True)}
         return Judged(quality=quality(sampled, reference), figures=shares)
+
+
+def _decoded(decoder: MofDecodeWork, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Decode one sample; what no library has is a failed sample, not the end of a trial."""
+    try:
+        return decoder.process([row])[0]
+    except (ValueError, MatgenError) as error:
+        return decoder.failed(row, "failed", str(error))

@@ -213,6 +213,14 @@ def _searcher(configs: Any) -> Any:
     return Ask()
 
 
+def _last_words(trial: Any) -> str:
+    """Return the last line of what a Tune trial died of."""
+    path = Path(trial.error_file) if trial.error_file else None
+    lines = path.read_text(errors="replace").split("\n") if path is not None and path.exists() else []
+    said = [line.strip() for line in lines if line.strip()]
+    return said[-1][:300] if said else "died"
+
+
 def _callback(observer: Observer) -> Any:
     from ray.tune import Callback
 
@@ -230,8 +238,6 @@ def _callback(observer: Observer) -> Any:
             observer.ended(seen(trial), None)
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            error = trial.get_error()
-            words = " ".join(str(error).split()) if error is not None else "died"
-            observer.ended(seen(trial), words[-300:])
+            observer.ended(seen(trial), _last_words(trial))
 
     return Callbacks()
