@@ -146,19 +146,26 @@ def evaluate_stage(run: Run) -> dict[str, Any]:
     lineage = run.open_stage("evaluate", config, inputs)
     if lineage.complete:
         return lineage.summary
-    hull = hull_words(run) if samples.has_energies else None
+    hull = hull_words(run, samples)
     campaign = run.campaign("evaluate", shard_deadline_s=config.shard_deadline_s)
     return evaluate(samples, records, records, run.directory("evaluate"), config, lineage, campaign, hull=hull)
 
 
-def hull_words(run: Run) -> str | None:
-    """Say which hull the energies are held against; None without one."""
+def hull_words(run: Run, samples: SampledPopulation) -> str | None:
+    """Say which hull the samples' energies were held against as they were relaxed; None without one.
+
+    Raises:
+        StageError: the experiment names another hull than the stage relax had.
+    """
     directory = run.experiment.relax.hull
-    if not directory:
+    if samples.has_energies and directory and directory != samples.hull:
+        had = samples.hull or "no hull"
+        raise StageError(f"the samples were relaxed with {had}, not with {directory}: run relax again (--overwrite)")
+    if not samples.hull:
         return None
     from matgen.relaxation.reference import ReferenceHull
 
-    sizes = ReferenceHull.load(Path(directory)).sizes()
+    sizes = ReferenceHull.load(Path(samples.hull)).sizes()
     return f"CHGNet, local hull of {sizes['num_with_energy']} entries, {sizes['num_relaxed']} of them relaxed"
 
 

@@ -53,11 +53,13 @@ class SampledPopulation:
         self.structures = structures
         self.relaxed_dir = relaxed if relaxed is not None and read_lineage(relaxed) is not None else None
         self.identity = require_stage(structures, "decode").identity
+        self.hull = ""  # directory of the hull that the energies were held against
         if self.relaxed_dir is not None:
             lineage = require_stage(self.relaxed_dir, "relax")
             if lineage.inputs.get("structures") != self.identity:
                 raise StageError(f"{self.relaxed_dir} was made from other structures: run the stage relax again")
             self.identity += f"+{lineage.identity}"
+            self.hull = str(lineage.config.get("hull") or "")
 
     @property
     def has_energies(self) -> bool:
