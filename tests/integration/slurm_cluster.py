@@ -42,7 +42,11 @@ class SlurmCluster:
         """Start one."""
         state = shared.with_name(f"{shared.name}-slurm")
         words = [HERE / "slurm" / "slurm-up", "--nodes", str(nodes), "--cpus", str(cpus), "--mem", "4000"]
-        words += ["--private-tmp", "--share", shared, "--no-accounting", "--state", state]
+        words += ["--private-tmp", "--no-accounting", "--state", state]
+        # a checkout, an environment or data below /tmp would vanish under the nodes' own
+        for path in {shared, ROOT, Path(sys.prefix), Path(os.environ.get("MATGEN_DATA") or ROOT)}:
+            if path.resolve().is_relative_to("/tmp"):
+                words += ["--share", path]
         done = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr
         path = os.pathsep.join([str(state / "bin"), str(Path(sys.prefix) / "bin"), os.environ["PATH"]])
