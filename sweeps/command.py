@@ -65,6 +65,7 @@ def build_parser(defaults: Defaults, description: str) -> argparse.ArgumentParse
     much.add_argument("--budget", type=positive, help="cost of a trial that is never stopped, in --unit")
     much.add_argument("--unit", choices=["crystals", "seconds"], help="rows seen in training, or seconds of training")
     much.add_argument("--rungs", type=count, help="judgements of such a trial")
+    much.add_argument("--reduction", type=count, help="ratio of the costs of two rungs; one in so many goes on")
     much.add_argument("--samples", type=int, help="drawn at each rung")
     much.add_argument("--confirm-top", type=int, help="best trials that are looked at again")
     much.add_argument("--confirm-samples", type=int, help="drawn then")
@@ -79,6 +80,7 @@ def build_parser(defaults: Defaults, description: str) -> argparse.ArgumentParse
     where.add_argument("--workers-per-trial", type=int, help="processes that train one model together")
     where.add_argument("--cpus-per-worker", type=positive, help="(default: 1)")
     where.add_argument("--gpus-per-worker", type=float, help="(default: 0)")
+    where.add_argument("--concurrent", type=count, help="trials at a time (default: as many as there is room for)")
     where.add_argument("--debug", action="store_true", help="the traceback of an error")
     return parser
 
@@ -220,7 +222,12 @@ def _records(arguments: argparse.Namespace, journal: Journal, experiment: Any) -
 def configured(config: SweepConfig, arguments: argparse.Namespace) -> SweepConfig:
     """Return the configuration with what the command line says."""
     said = {name: getattr(arguments, name) for name in _DIRECT if getattr(arguments, name) is not None}
-    budget = {"amount": arguments.budget, "unit": arguments.unit, "num_rungs": arguments.rungs}
+    budget = {
+        "amount": arguments.budget,
+        "unit": arguments.unit,
+        "num_rungs": arguments.rungs,
+        "reduction": arguments.reduction,
+    }
     confirm = {
         "top": arguments.confirm_top,
         "samples": arguments.confirm_samples,
@@ -244,7 +251,7 @@ def configured(config: SweepConfig, arguments: argparse.Namespace) -> SweepConfi
 
 _DIRECT = (
     *("space", "search", "scheduler", "trials", "samples", "seed"),
-    *("workers_per_trial", "cpus_per_worker", "gpus_per_worker"),
+    *("workers_per_trial", "cpus_per_worker", "gpus_per_worker", "concurrent"),
 )
 
 

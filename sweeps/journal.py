@@ -48,6 +48,7 @@ class SweepConfig:
         seed: of the search, of trainings and of samples.
         workers_per_trial: processes that train one model together.
         cpus_per_worker, gpus_per_worker: what each of them reserves.
+        concurrent: trials at a time at most; None is as many as the resources allow.
         baselines: trained to the end beside the trials, for comparison.
         retries: of a trial that dies; after that it is recorded as failed.
         confirm: what is done with the best.
@@ -65,6 +66,7 @@ class SweepConfig:
     workers_per_trial: int = 1
     cpus_per_worker: float = 1.0
     gpus_per_worker: float = 0.0
+    concurrent: int | None = None
     baselines: tuple[str, ...] = ()
     retries: int = 1
     confirm: ConfirmConfig = field(default_factory=ConfirmConfig)

@@ -51,6 +51,7 @@ def concurrency(config: SweepConfig, resources: Mapping[str, float]) -> int:
             if there < workers * each:
                 raise StageError(f"a trial needs {workers * each:g} {name}s, and Ray has {there:g}")
             most.append(int(there / (workers * each) + 1e-9))
+    most += [] if config.concurrent is None else [config.concurrent]
     return max(1, min(most))
 
 

@@ -93,10 +93,21 @@ POPULATION = Space(
     parameters=(log_uniform("train.learning_rate", 1e-4, 5e-3), *LOSSES.parameters),
 )
 
+SMALL_WINNER: dict[str, Value] = {  # of a small sweep on MP-20, level with the defaults: see experiments/LOG.md
+    "schedule.lattice": "sigmoid 1",
+    f"{_PROCESS}.coords.sigmas.sigma_min": 0.0011,
+    f"{_PROCESS}.coords.sigmas.sigma_max": 0.44,
+    "num_steps": 250,
+    "model.network.time_dim": 32,
+    "model.network.num_frequencies": 128,
+    "train.learning_rate": 2.1e-3,
+}
+
 SCHEDULES_AND_EMBEDDINGS = join(
     "schedules_embeddings",
     "noise schedules, embedding sizes and the learning rate together",
-    *(SCHEDULES, EMBEDDINGS, Space(name="", summary="", parameters=OPTIMISER.parameters[:1])),
+    *(replace(SCHEDULES, first=()), EMBEDDINGS),
+    Space(name="", summary="", parameters=OPTIMISER.parameters[:1], first=(SMALL_WINNER, *SCHEDULES.first)),
 )
 
 EVERYTHING = join(

@@ -26,7 +26,7 @@ from sweeps.subjects import Reference, subject_of
 
 Report = Callable[[dict[str, Any]], None]
 
-PROBE_STEPS = (3, 9)  # steps to warm up, and up to where the speed of a training is measured
+PROBE_STEPS = (5, 20)  # steps to warm up, and up to where the speed of a training is measured
 
 
 @dataclass(frozen=True, kw_only=True)
