@@ -1,5 +1,6 @@
 """Stage 0 for MOFs: structures become coarse frameworks and a library of building blocks, packed by split."""
 
+import hashlib
 import json
 import logging
 import os
@@ -20,6 +21,7 @@ from cluster.preprocess import source_shards
 from cluster.run import MofRun
 from matgen.data.splits import PARTS, assign_splits
 from matgen.errors import DecompositionError, StageError, StructureError
+from matgen.evaluation.porosity import PorosityConfig, PorosityWorker, require_pyzeo
 from matgen.mof.building_block import ROLES, BuildingBlock
 from matgen.mof.decompose import decompose
 from matgen.mof.framework import Framework
@@ -31,6 +33,9 @@ from matgen.sources.source import Source, open_source
 logger = logging.getLogger(__name__)
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "experiments" / "data"
+QUICK_PORES = PorosityConfig(surface_samples=200, void_samples=200, refine_between=(0.0, 0.0), deadline_s=20.0)
+"""Some 0.2 s a framework: what thousands of training frameworks are labelled with."""
+MEASURED = ("void_fraction", "pore_limiting_diameter", "largest_cavity_diameter", "accessible_surface_area")
 _SAME_BLOCK = 0.1  # Å, to which the distances to the origin of two blocks of one framework agree if they are one
 _floats, _shorts = pa.list_(pa.float32()), pa.list_(pa.int16())
 
@@ -77,9 +82,12 @@ class MofPreprocessWork:
     def __init__(self, source: Source, config: MofPreprocessConfig) -> None:
         self.source = source
         self.config = config
+        self.worker: PorosityWorker | None = None
 
     def setup(self) -> None:
-        """Nothing to load."""
+        """Start what measures pores, where that is wanted."""
+        if self.config.measured_share > 0:
+            self.worker = PorosityWorker(QUICK_PORES)
 
     def load(self, shard: parts.Shard) -> Sequence[SourceRow]:
         """Read and check the structures of a shard."""
@@ -100,7 +108,17 @@ class MofPreprocessWork:
                 )
         except StructureError as error:
             return self.failed(row, error.status, str(error))
-        return {**self._common(row), "status": "ok", "reason": "", **framework_columns(framework)}
+        columns = {**self._common(row), "status": "ok", "reason": "", **framework_columns(framework)}
+        if is_measured(row.id, self.config.measured_share):
+            known = {**row.properties, **self._pores(framework)}
+            columns["properties"] = json.dumps(known, default=str)
+        return columns
+
+    def _pores(self, framework: Framework) -> dict[str, float]:
+        """Pores of the framework without its guests; nothing where Zeo++ has no answer."""
+        assert self.worker is not None, "setup comes first"
+        found = self.worker.measure(framework.to_structure()[0])
+        return {name: getattr(found, name) for name in MEASURED} if found.status == "ok" else {}
 
     def failed(self, row: SourceRow, status: str, reason: str) -> Mapping[str, Any]:
         """A row without a framework."""
@@ -117,6 +135,14 @@ class MofPreprocessWork:
             "formula": row.structure.formula if row.structure else None,
             "properties": json.dumps(dict(row.properties), default=str),
         }
+
+
+def is_measured(material_id: str, share: float) -> bool:
+    """Whether a structure is in the share whose pores are measured; a larger share holds a smaller one."""
+    if share <= 0:
+        return False
+    digest = hashlib.blake2b(material_id.encode(), digest_size=8, key=b"pores").digest()
+    return int.from_bytes(digest, "big") < share * 2**64
 
 
 def framework_columns(framework: Framework) -> dict[str, Any]:
@@ -184,9 +210,12 @@ def mof_preprocess(run: MofRun) -> dict[str, Any]:
     Raises:
         SourceError: the source cannot be read as a whole.
         StageError: there is no training framework, or the directory cannot be written or holds another run.
+        MissingDependencyError: pores are to be measured, and pyzeo is not installed.
     """
     started = time.monotonic()
     config = run.experiment.preprocess
+    if config.measured_share > 0:
+        require_pyzeo()
     source = open_source(source_path(config.source, run.data), run.data, config.limits)
     lineage = run.open_stage("preprocess", config, {"source": f"{Path(source.name).name}, {len(source)} rows"})
     directory = run.directory("preprocess")

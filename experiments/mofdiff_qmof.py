@@ -8,9 +8,11 @@ if TYPE_CHECKING:
 
 def mofdiff_qmof() -> "MofExperiment":
     """MOFDiff on QMOF (18,372 DFT-relaxed frameworks; --data DIR with qmof.parquet): our networks and sampler"""
-    from matgen.mof_config import MofExperiment
+    from matgen.mof_config import MofExperiment, MofPreprocessConfig
 
-    return MofExperiment(name="mofdiff_qmof")
+    properties = ("void_fraction", "pore_limiting_diameter", "accessible_surface_area")
+    preprocess = MofPreprocessConfig(properties=properties, measured_share=0.25)
+    return MofExperiment(name="mofdiff_qmof", preprocess=preprocess)
 
 
 def mofdiff_qmof_paper() -> "MofExperiment":

@@ -90,6 +90,16 @@ def porosity_columns(porosity: Porosity | None, reason: str = "porosity was not 
     return {"porosity_status": status, "porosity_reason": row["reason"], **numbers}
 
 
+def require_pyzeo() -> None:
+    """Say early that pores cannot be measured.
+
+    Raises:
+        MissingDependencyError: pyzeo is not installed.
+    """
+    if importlib.util.find_spec("pyzeo") is None:
+        raise MissingDependencyError("porosity needs pyzeo: pip install 'matgen[pores]'")
+
+
 class PorosityWorker:
     """A child process that measures one framework after the other.
 
@@ -102,8 +112,7 @@ class PorosityWorker:
         Raises:
             MissingDependencyError: pyzeo is not installed.
         """
-        if importlib.util.find_spec("pyzeo") is None:
-            raise MissingDependencyError("porosity needs pyzeo: pip install 'matgen[pores]'")
+        require_pyzeo()
         self.config = config or PorosityConfig()
         self._process: subprocess.Popen[bytes] | None = None
 

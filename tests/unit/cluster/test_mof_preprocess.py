@@ -1,12 +1,13 @@
 """Frameworks of QMOF packed into a library and coarse records: each block is found again where it was."""
 
+import importlib.util
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cluster.mof_preprocess import distinct_blocks, mof_preprocess
+from cluster.mof_preprocess import distinct_blocks, is_measured, mof_preprocess
 from cluster.parts import iterate_rows
 from cluster.run import Run
 from matgen.data.mof_records import CoarseRecords
@@ -53,3 +54,19 @@ def test_records_hold_the_frameworks(tmp_path: Path) -> None:
         assert np.array_equal(coarse.num_connections[own], library.num_connections[blocks])
         assert np.allclose(coarse.lattice[number].ravel(), row["lattice"])
     assert np.isnan(coarse.properties[:, 1]).all()
+
+
+@pytest.mark.data
+@pytest.mark.skipif("MATGEN_DATA" not in os.environ, reason="needs MATGEN_DATA")
+@pytest.mark.skipif(importlib.util.find_spec("pyzeo") is None, reason="needs pyzeo")
+def test_a_share_of_the_frameworks_has_its_pores_measured(tmp_path: Path) -> None:
+    names = ("void_fraction", "pore_limiting_diameter")
+    config = MofPreprocessConfig(limit=20, shard_size=10, properties=names, measured_share=0.4)
+    experiment = MofExperiment(name="mofs", preprocess=config)
+    mof_preprocess(Run(experiment=experiment, out=tmp_path, num_workers=0, data=Path(os.environ["MATGEN_DATA"])))
+    coarse = CoarseRecords.load(tmp_path / "records/coarse_train.safetensors")
+    known = np.isfinite(coarse.properties).all(axis=1)
+    assert known.tolist() == [is_measured(name, 0.4) for name in coarse.ids] and 0 < known.sum() < len(known)
+    void, limit = coarse.properties[known].T
+    assert ((void > 0) & (void < 1)).all() and ((limit > 0) & (limit < 30)).all()
+    assert all(is_measured(name, 0.7) for name in coarse.ids if is_measured(name, 0.4))
