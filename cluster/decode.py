@@ -1,6 +1,7 @@
 """Stage 3: samples become crystals: projected onto Wyckoff positions, orbits expanded, overlaps resolved."""
 
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -85,11 +86,11 @@ def decoded_columns(crystal: DecodedCrystal) -> dict[str, Any]:
         "representatives": np.asarray(crystal.representatives).ravel().tolist(),
         "wyckoff_letters": list(crystal.wyckoff_letters),
         "multiplicities": crystal.multiplicities.tolist(),
-        "raw_min_distance": crystal.raw_min_distance,
-        "raw_min_ratio": crystal.raw_min_ratio,
+        "raw_min_distance": _known(crystal.raw_min_distance),
+        "raw_min_ratio": _known(crystal.raw_min_ratio),
         "raw_clash": bool(crystal.raw_clash),
-        "min_distance": crystal.min_distance,
-        "min_ratio": crystal.min_ratio,
+        "min_distance": _known(crystal.min_distance),
+        "min_ratio": _known(crystal.min_ratio),
         "moved_orbits": crystal.moved_orbits,
         "code_distance": np.asarray(crystal.code_distance).tolist(),
         "displacement": np.asarray(crystal.displacement).tolist(),
@@ -97,6 +98,11 @@ def decoded_columns(crystal: DecodedCrystal) -> dict[str, Any]:
     if crystal.structure is not None:
         columns |= structure_columns(crystal.structure)
     return columns
+
+
+def _known(value: float) -> float | None:
+    """Return null for what a crystal without a structure does not have: a table with NaN is not equal to itself."""
+    return None if math.isnan(value) else value
 
 
 def structure_columns(structure: Structure) -> dict[str, Any]:

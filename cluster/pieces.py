@@ -4,6 +4,7 @@ import contextlib
 import logging
 import re
 import resource
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -219,8 +220,19 @@ def _refuse_systematic_failure(done: Sequence[Mapping[str, Any]]) -> None:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """One thread for native libraries: actors share cores, and sums must not depend on a thread count."""
+    """One thread for native libraries: actors share cores, and sums must not depend on a thread count.
+
+    torch is told besides: its MKL is linked in, where threadpoolctl does not see it, and keeps the number it was given.
+    """
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(limits=1):
-        yield
+    torch = sys.modules.get("torch")  # not imported for works that do without
+    before = torch.get_num_threads() if torch is not None else 0
+    try:
+        with threadpool_limits(limits=1):
+            if torch is not None:
+                torch.set_num_threads(1)
+            yield
+    finally:
+        if torch is not None:
+            torch.set_num_threads(before)

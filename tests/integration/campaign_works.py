@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -83,3 +84,20 @@ class OneByOneWork(SquareWork):
         if row in self.segfault_on:
             ctypes.string_at(0)
         return super()._one(row)
+
+
+@dataclass(frozen=True)
+class ThreadsWork(SquareWork):
+    """Says how many threads torch, OpenMP and MKL would use, as one number of three digits."""
+
+    def _one(self, row: int) -> Mapping[str, Any]:
+        at, omp, mkl = native_threads()
+        return {"sample_id": row, "square": 100 * at + 10 * omp + mkl, "status": "ok", "reason": ""}
+
+
+def native_threads() -> list[int]:
+    """Threads of torch's own loops, of OpenMP, and of MKL, as torch reports them."""
+    import torch
+
+    names = r"(?:at::get_num_threads|omp_get_max_threads|mkl_get_max_threads)\(\) : (\d+)"
+    return [int(number) for number in re.findall(names, torch.__config__.parallel_info())]

@@ -11,7 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from campaign_works import DyingWork, OneByOneWork, SquareWork
+import torch
+from campaign_works import DyingWork, OneByOneWork, SquareWork, ThreadsWork, native_threads
 
 from cluster.campaign import CampaignConfig, CampaignSummary, run_campaign
 from cluster.parts import Shard, part_paths
@@ -140,6 +141,17 @@ def test_a_full_disk_is_one_error_and_leaves_nothing_half_written(
     monkeypatch.undo()
     run(SquareWork(), tmp_path, 0)
     assert_whole(tmp_path, {})
+
+
+def test_native_libraries_have_one_thread_while_rows_are_worked_on_and_their_own_number_after(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        run(ThreadsWork(), tmp_path, 0)
+        assert native_threads() == [2, 2, 2]
+    finally:
+        torch.set_num_threads(before)
+    assert {row["square"] for row in content(tmp_path).to_pylist()} == {111}, "at, omp, mkl"
 
 
 @pytest.mark.slow
