@@ -1,4 +1,4 @@
-"""Run mofchecker itself on random QMOF frameworks and freeze what it says, for tests/reference.
+"""Run mofchecker itself on random frameworks of QMOF and CoRE MOF and freeze what it says, for tests/reference.
 
 mofchecker 0.9.6 (MIT licence, K. M. Jablonka) lives in an environment of its own, Python 3.10, because its cone-angle
 library has no wheel for newer ones:
@@ -6,12 +6,15 @@ library has no wheel for newer ones:
     pip install "setuptools<81" "pybind11>=2.13" "numpy<2"
     pip install pyeqeq --no-build-isolation
     pip install mofchecker==0.9.6 pymatgen==2024.6.10 pyarrow
-    python scripts/make_mofchecker_reference.py DATA/qmof.parquet --parts DIR --out tests/reference/mofchecker_qmof.json
+    python scripts/make_mofchecker_reference.py DATA/qmof.parquet DATA/core_mof_2019_asr.parquet --parts DIR \
+        --out tests/reference/mofchecker.json
 
-Each framework is a file in DIR, so that a run can be stopped and taken up again.
+Each framework is a file in DIR, so that a run can be stopped and taken up again. Structures are not frozen, only their
+names and a hash of the CIF.
 """
 
 import argparse
+import hashlib
 import json
 import random
 import signal
@@ -52,25 +55,35 @@ cell: a bond across the boundary gives a wrong angle. They are asked a second ti
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parquet", type=Path)
+    parser.add_argument("parquet", type=Path, nargs="+")
     parser.add_argument("--parts", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=500)
-    parser.add_argument("--costly", type=int, default=500)
+    parser.add_argument("--count", type=int, default=250, help="frameworks of each file")
+    parser.add_argument("--costly", type=int, default=250, help="the first of these are asked the slow checks too")
+    parser.add_argument("--max-atoms", type=int, default=250)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--deadline", type=int, default=900, help="seconds for one check")
+    parser.add_argument("--deadline", type=int, default=300, help="seconds for one check")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
-    table = pq.read_table(args.parquet, columns=["name", "cif"])
-    rows = random.Random(args.seed).sample(range(table.num_rows), args.count)
+    chosen = [choose(path, args) for path in args.parquet]
     rounds = (("cheap", [c for c in CHECKS if c not in COSTLY], args.count), ("costly", list(COSTLY), args.costly))
     for folder, checks, count in rounds:
         (args.parts / folder).mkdir(parents=True, exist_ok=True)
-        for i in rows[:count]:
-            part = args.parts / folder / f"{table['name'][i]}.json"
+        for key, cif in (row for rows in zip(*(c[:count] for c in chosen), strict=True) for row in rows):
+            part = args.parts / folder / f"{key.replace('/', '-')}.json"
             if not part.exists():
-                part.write_text(json.dumps(run_checks(str(table["cif"][i]), checks, args.deadline)))
-    freeze([str(table["name"][i]) for i in rows], args)
+                part.write_text(json.dumps(run_checks(cif, checks, args.deadline)))
+    freeze(dict(row for rows in chosen for row in rows), args)
+
+
+def choose(path: Path, args: argparse.Namespace) -> list[tuple[str, str]]:
+    """Names and CIFs of random ordered frameworks that are not too large."""
+    table = pq.read_table(path)
+    disorder = table["disorder"].to_pylist() if "disorder" in table.column_names else [None] * table.num_rows
+    sizes = table["n_atoms"].to_pylist()
+    small = [i for i in range(table.num_rows) if sizes[i] <= args.max_atoms and not disorder[i]]
+    rows = random.Random(args.seed).sample(small, args.count)
+    return [(f"{path.stem}/{table['name'][i]}", str(table["cif"][i])) for i in rows]
 
 
 def run_checks(cif: str, checks: list[str], deadline: int) -> dict[str, Any]:
@@ -133,12 +146,12 @@ def _stop(*_: object) -> None:
     raise TimeoutError("past the deadline")
 
 
-def freeze(names: list[str], args: argparse.Namespace) -> None:
+def freeze(cifs: dict[str, str], args: argparse.Namespace) -> None:
     """One small table: a string of one character for each check, 1 passed, 0 failed, - no answer, . not asked."""
     letters = {True: "1", False: "0", None: "-"}
     answers, periodic, reasons, seconds = {}, {}, {}, 0.0
-    for name in sorted(names):
-        paths = [args.parts / folder / f"{name}.json" for folder in ("cheap", "costly")]
+    for name in sorted(cifs):
+        paths = [args.parts / folder / f"{name.replace('/', '-')}.json" for folder in ("cheap", "costly")]
         parts = [json.loads(path.read_text()) for path in paths if path.exists()]
         passed = {check: answer for part in parts for check, answer in part["passed"].items()}
         answers[name] = "".join(letters[passed[check]] if check in passed else "." for check in CHECKS)
@@ -148,9 +161,11 @@ def freeze(names: list[str], args: argparse.Namespace) -> None:
             reasons[name] = reason
     packages = ("mofchecker", "pymatgen", "structuregraph-helpers", "element-coder", "libconeangle", "pyeqeq", "spglib")
     record = {
-        "source": "mofchecker (MIT licence), run by scripts/make_mofchecker_reference.py on random frameworks of QMOF",
+        "source": "mofchecker (MIT licence), run by scripts/make_mofchecker_reference.py on QMOF and CoRE MOF 2019",
         "versions": {package: version(package) for package in packages},
         "seed": args.seed,
+        "max_atoms": args.max_atoms,
+        "sha1_of_cif": {name: hashlib.sha1(cif.encode()).hexdigest()[:12] for name, cif in sorted(cifs.items())},
         "checks": list(CHECKS),
         "answers": answers,
         "periodic_checks": list(ANGLES),
