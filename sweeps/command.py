@@ -1,88 +1,28 @@
-"""The command line of the sweeps: what `python sweeps/tune_symmcd.py` understands."""
+"""The command of the sweeps: begin one or go on with one, run it to its end, write its results."""
 
 import argparse
-import dataclasses
+import contextlib
 import logging
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from cluster.run import Run, available_cpus
-from experiments.arguments import count, positive
 from experiments.listing import find_experiment, read_experiment
 from matgen.errors import ConfigError, MatgenError, StageError
-from sweeps.budget import BudgetConfig
-from sweeps.journal import ConfirmConfig, Journal, SweepConfig, create_sweep, digest, open_sweep
+from sweeps.arguments import Defaults, build_parser, configured
+from sweeps.journal import Journal, SweepConfig, claimed, create_sweep, digest, open_sweep
 from sweeps.schedulers import check_population
 from sweeps.search import check_grid, default_values
 from sweeps.spaces import Space, find_space
 from sweeps.subjects import subject_of
-from sweeps.trial import save_reference
+from sweeps.trial import load_reference, save_reference
+from sweeps.work import TrialWork
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Defaults:
-    """What a sweep is where the command line says nothing: minutes on a laptop."""
-
-    subject: str
-    experiment: str
-    config: SweepConfig
-    out: str
-    large: SweepConfig  # of any other experiment than the one above
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
-
-
-def build_parser(defaults: Defaults, description: str) -> argparse.ArgumentParser:
-    """Return the parser of a sweep's command."""
-    subject = subject_of(defaults.subject)
-    spaces = "\n".join(f"  {space.name:<22}{space.summary}" for space in subject.spaces)
-    parser = _Parser(
-        description=f"{description}\n\nspaces\n{spaces}", formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    what = parser.add_argument_group("what to sweep")
-    what.add_argument("--experiment", help=f"a name that matgen list shows (default: {defaults.experiment})")
-    what.add_argument("--config", type=Path, metavar="FILE", help="settings from a file, as another sweep's best.json")
-    what.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of it")
-    what.add_argument("--space", help="one of the spaces above")
-    what.add_argument("--search", choices=["tpe", "random", "grid"], help="how points are chosen (default: tpe)")
-    what.add_argument("--scheduler", choices=["asha", "pbt", "none"], help="who is stopped early (default: asha)")
-    what.add_argument("--pareto", action="store_true", help="search for quality and for low cost at once")
-    what.add_argument("--trials", type=int, help="points to try, defaults included")
-    known = ", ".join(subject.baselines) or "there are none"
-    what.add_argument("--baselines", help=f"trained beside them ({known}); none for none")
-    much = parser.add_argument_group("how much")
-    much.add_argument("--budget", type=positive, help="cost of a trial that is never stopped, in --unit")
-    much.add_argument("--unit", choices=["crystals", "seconds"], help="rows seen in training, or seconds of training")
-    much.add_argument("--rungs", type=count, help="judgements of such a trial")
-    much.add_argument("--reduction", type=count, help="ratio of the costs of two rungs; one in so many goes on")
-    much.add_argument("--samples", type=int, help="drawn at each rung")
-    much.add_argument("--confirm-top", type=int, help="best trials that are looked at again")
-    much.add_argument("--confirm-samples", type=int, help="drawn then")
-    much.add_argument("--confirm-seeds", type=int, help="fresh trainings of each then (default: 0, more samples only)")
-    much.add_argument("--seed", type=int, help="of search, trainings and samples")
-    where = parser.add_argument_group("where")
-    where.add_argument("--out", type=Path, help=f"directory of the sweep (default: {defaults.out})")
-    where.add_argument("--resume", type=Path, metavar="DIR", help="go on with a sweep, after anything")
-    where.add_argument("--records", type=Path, metavar="DIR", help="records that exist already: a run's records/")
-    where.add_argument("--data", type=Path, help="folder of data sets (default: MATGEN_DATA)")
-    where.add_argument("--address", help="Ray cluster to join, as auto (default: RAY_ADDRESS, else one of its own)")
-    where.add_argument("--workers-per-trial", type=int, help="processes that train one model together")
-    where.add_argument("--cpus-per-worker", type=positive, help="(default: 1)")
-    where.add_argument("--gpus-per-worker", type=float, help="(default: 0)")
-    where.add_argument("--concurrent", type=count, help="trials at a time (default: as many as there is room for)")
-    where.add_argument("--debug", action="store_true", help="the traceback of an error")
-    return parser
 
 
 def main(defaults: Defaults, description: str, argv: Sequence[str] | None = None) -> int:
@@ -111,36 +51,59 @@ def main(defaults: Defaults, description: str, argv: Sequence[str] | None = None
 
 def sweep(defaults: Defaults, arguments: argparse.Namespace) -> dict[str, Any]:
     """Begin or resume a sweep, run it to its end, and write its results."""
+    from sweeps.results import write_results
+
+    with contextlib.ExitStack() as stack:
+        if arguments.resume:
+            stack.enter_context(claimed(arguments.resume.resolve()))
+            journal, experiment, space = _resumed(arguments)
+        else:
+            journal, experiment, space = _begun(defaults, arguments)
+            stack.enter_context(claimed(journal.directory))
+        work = _run(arguments, journal, experiment, space)
+        return write_results(journal, work, space)
+
+
+def _run(arguments: argparse.Namespace, journal: Journal, experiment: Any, space: Space) -> TrialWork:
+    """Run what is left of a sweep in a Ray of its own or in the cluster that it joins."""
     from cluster.session import ray_session
     from sweeps.observer import candidates
-    from sweeps.results import write_results
-    from sweeps.runner import prepare_tune, run_second_look, run_trials
+    from sweeps.runner import check_cluster, prepare_tune, run_second_look, run_trials
     from sweeps.watch import Watch
-    from sweeps.work import TrialWork
 
-    journal, experiment, space = _resumed(arguments) if arguments.resume else _begun(defaults, arguments)
     config = journal.config
-    subject = subject_of(config.subject)
     prepare_tune()
     slots = available_cpus()
-    with ray_session(slots, address=arguments.address):
+    with contextlib.ExitStack() as stack:
         try:
-            records = _records(arguments, journal, experiment)
+            stack.enter_context(ray_session(slots, address=arguments.address))
+            check_cluster(config)
+            work = _prepared(arguments, journal, experiment, space)
         except MatgenError:
             if not arguments.resume:  # this sweep is not begun yet: leave room for the corrected command
                 shutil.rmtree(journal.directory)
             raise
-        work = TrialWork(
-            config=config, space=space, experiment=experiment, directory=str(journal.directory), records=str(records)
-        )
-        reference = journal.directory / "reference.npz"
-        if not reference.exists():
-            save_reference(reference, subject.reference(records))
         total = config.trials + len(config.baselines)
         watch = Watch(journal, f"{experiment.name}-{journal.directory.name}", total=total)
         run_trials(work, journal, space, default_values(space, journal.experiment), watch)
         run_second_look(work, journal, candidates(journal), watch)
-    return write_results(journal, work, space)
+    return work
+
+
+def _prepared(arguments: argparse.Namespace, journal: Journal, experiment: Any, space: Space) -> TrialWork:
+    """Return what trials need, with the records and the reference made where they are not there yet."""
+    records = _records(arguments, journal, experiment)
+    reference = journal.directory / "reference.npz"
+    if not reference.exists():
+        save_reference(reference, subject_of(journal.config.subject).reference(records))
+    load_reference(reference)
+    return TrialWork(
+        config=journal.config,
+        space=space,
+        experiment=experiment,
+        directory=str(journal.directory),
+        records=str(records),
+    )
 
 
 def _begun(defaults: Defaults, arguments: argparse.Namespace) -> tuple[Journal, Any, Space]:
@@ -158,7 +121,7 @@ def _begun(defaults: Defaults, arguments: argparse.Namespace) -> tuple[Journal, 
     for baseline in config.baselines:
         if baseline not in subject.baselines:
             raise ConfigError(f"unknown baseline {baseline!r} (there are: {', '.join(subject.baselines) or 'none'})")
-    space = find_space(config.space, subject.spaces)
+    space = find_space(config.space, subject.spaces).only(config.only)
     space.check(experiment)
     if config.scheduler == "pbt":
         check_population(space)
@@ -170,7 +133,9 @@ def _begun(defaults: Defaults, arguments: argparse.Namespace) -> tuple[Journal, 
     if arguments.data is not None and not arguments.data.is_dir():
         raise ConfigError(f"--data {arguments.data}: no such folder")
     out = (arguments.out or Path(defaults.out)).resolve()
-    return create_sweep(out, config, experiment, space), experiment, space
+    sources = {name: getattr(arguments, name) for name in ("data", "records")}
+    sources = {name: str(path.resolve()) for name, path in sources.items() if path is not None}
+    return create_sweep(out, config, experiment, space, sources), experiment, space
 
 
 def _check_resources(config: SweepConfig, address: str | None) -> None:
@@ -191,13 +156,16 @@ def _check_resources(config: SweepConfig, address: str | None) -> None:
 def _resumed(arguments: argparse.Namespace) -> tuple[Journal, Any, Space]:
     journal, about = open_sweep(arguments.resume.resolve())
     subject = subject_of(journal.config.subject)
-    space = find_space(journal.config.space, subject.spaces)
+    space = find_space(journal.config.space, subject.spaces).only(journal.config.only)
     if about["space"]["digest"] != digest(space):
         raise StageError(f"{arguments.resume}: the space {space.name!r} has changed since; begin anew with --out")
     if arguments.trials is not None:
         if arguments.trials < journal.config.trials:
             raise ConfigError(f"--trials {arguments.trials}: the sweep has {journal.config.trials} already")
         journal.config = replace(journal.config, trials=arguments.trials)
+    for name, path in about["sources"].items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, Path(path))
     return journal, subject.read(journal.experiment), space
 
 
@@ -205,7 +173,10 @@ def _records(arguments: argparse.Namespace, journal: Journal, experiment: Any) -
     """Return the folder of records, made in the sweep's directory unless another was named."""
     kept = journal.directory / "records.txt"
     if kept.exists():
-        return Path(kept.read_text().strip())
+        records = Path(kept.read_text().strip())
+        if not records.is_dir():
+            raise StageError(f"{kept}: the records {str(records)!r} that the trials were trained on are not there")
+        return records
     run = Run(
         experiment=experiment,
         out=journal.directory,
@@ -217,48 +188,6 @@ def _records(arguments: argparse.Namespace, journal: Journal, experiment: Any) -
     records = subject_of(journal.config.subject).prepare(run)
     kept.write_text(f"{records}\n")
     return records
-
-
-def configured(config: SweepConfig, arguments: argparse.Namespace) -> SweepConfig:
-    """Return the configuration with what the command line says."""
-    said = {name: getattr(arguments, name) for name in _DIRECT if getattr(arguments, name) is not None}
-    budget = {
-        "amount": arguments.budget,
-        "unit": arguments.unit,
-        "num_rungs": arguments.rungs,
-        "reduction": arguments.reduction,
-    }
-    confirm = {
-        "top": arguments.confirm_top,
-        "samples": arguments.confirm_samples,
-        "seeds": arguments.confirm_seeds,
-    }
-    if arguments.baselines is not None:
-        named = [name.strip() for name in arguments.baselines.split(",") if name.strip()]
-        said["baselines"] = () if named == ["none"] else tuple(named)
-    elif arguments.scheduler == "pbt":
-        said["baselines"] = ()
-    if arguments.space is not None and arguments.search is None:
-        said["search"] = find_space(arguments.space, subject_of(config.subject).spaces).search
-    return replace(
-        config,
-        **said,
-        pareto=arguments.pareto or config.pareto,
-        budget=_changed(config.budget, budget),
-        confirm=_changed(config.confirm, confirm),
-    )
-
-
-_DIRECT = (
-    *("space", "search", "scheduler", "trials", "samples", "seed"),
-    *("workers_per_trial", "cpus_per_worker", "gpus_per_worker", "concurrent"),
-)
-
-
-def _changed(config: Any, said: dict[str, Any]) -> Any:
-    assert dataclasses.is_dataclass(config)
-    given = {name: value for name, value in said.items() if value is not None}
-    return replace(config, **given) if given else config  # type: ignore[type-var]
 
 
 def summary_lines(summary: dict[str, Any]) -> list[str]:
@@ -275,6 +204,3 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
         lines.extend(f"  {name} = {value}" for name, value in summary["values"].items())
     lines.append(f"page: {summary['page']}")
     return lines
-
-
-__all__ = ["BudgetConfig", "ConfirmConfig", "Defaults", "main"]

@@ -1,9 +1,11 @@
 """What a sweep knows: sweep.json says what it is, trials.jsonl what happened, line after line. Nothing is unpickled."""
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -41,6 +43,7 @@ class SweepConfig:
         space: name of the search space.
         search: how points are chosen.
         scheduler: asha stops the worse trials at each rung, pbt copies and changes them, none runs all to the end.
+        only: parameters of the space that vary; None is all of them.
         trials: points, the first ones (defaults) included; baselines come on top.
         budget: of one trial.
         samples: drawn at each rung.
@@ -56,6 +59,7 @@ class SweepConfig:
 
     subject: str = "symmcd"
     space: str = "demo"
+    only: tuple[str, ...] | None = None
     search: Literal["tpe", "random", "grid"] = "tpe"
     scheduler: Literal["asha", "pbt", "none"] = "asha"
     trials: int = 12
@@ -204,8 +208,35 @@ class Journal:
                 raise StageError(f"{self._file}: line {place + 1} is no line of a sweep: it is corrupt") from error
 
 
-def create_sweep(directory: Path, config: SweepConfig, experiment: Any, space: Space) -> Journal:
+@contextlib.contextmanager
+def claimed(directory: Path) -> Iterator[None]:
+    """Have a sweep's directory for oneself; the claim ends with the process, however it ends.
+
+    Raises:
+        StageError: another process works on it.
+    """
+    if not (directory / "sweep.json").is_file():
+        yield  # no sweep: whoever opens it says so
+        return
+    with (directory / "sweep.lock").open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StageError(f"{directory}: another process works on this sweep") from error
+        yield
+
+
+def create_sweep(
+    directory: Path, config: SweepConfig, experiment: Any, space: Space, sources: Mapping[str, str] | None = None
+) -> Journal:
     """Begin a sweep in a directory of its own.
+
+    Args:
+        directory: of the sweep.
+        config: of the sweep.
+        experiment: whose points are tried.
+        space: its points.
+        sources: where `data` and `records` lie, for a sweep that is resumed before it has made its records.
 
     Raises:
         StageError: the directory holds another sweep or anything else, or cannot be written.
@@ -221,6 +252,7 @@ def create_sweep(directory: Path, config: SweepConfig, experiment: Any, space: S
         "even": isinstance(config.budget, EvenBudget),
         "experiment": values,
         "space": {"name": space.name, "digest": digest(space), "parameters": list(space.names)},
+        "sources": dict(sources or {}),
         "code_version": code_version(),
         "versions": environment_versions(),
     }
@@ -246,7 +278,7 @@ def open_sweep(directory: Path) -> tuple[Journal, dict[str, Any]]:
             raise StageError(f"{path}: format {about['format']!r}, this version reads {FORMAT}")
         config = from_dict(SweepConfig, about["config"])
         journal = Journal(directory, config, about["experiment"])
-        about["space"]["digest"]
+        about["space"]["digest"], about["sources"].items()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
         raise StageError(f"{path}: no sweep of ours, or corrupt ({error})") from error
     journal.read()

@@ -55,6 +55,17 @@ def concurrency(config: SweepConfig, resources: Mapping[str, float]) -> int:
     return max(1, min(most))
 
 
+def check_cluster(config: SweepConfig) -> None:
+    """Refuse a sweep none of whose trials fits into the Ray that is up.
+
+    Raises:
+        StageError: says what is missing.
+    """
+    import ray
+
+    concurrency(config, ray.cluster_resources())
+
+
 def run_trials(work: TrialWork, journal: Journal, space: Space, defaults: Values, watch: Watch) -> None:
     """Run the trials of a sweep that have not ended, in a Ray that is up.
 

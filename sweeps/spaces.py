@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 from matgen.config import ComposedExperiment
@@ -139,6 +139,18 @@ class Space:
             if parameter.name == name:
                 return parameter
         raise ConfigError(f"space {self.name!r} has no parameter {name!r} (it has: {', '.join(self.names)})")
+
+    def only(self, names: Sequence[str] | None) -> "Space":
+        """Return the space of some of its parameters, None for all; first points keep what is left of them.
+
+        Raises:
+            ConfigError: it has no parameter of such a name.
+        """
+        if names is None:
+            return self
+        chosen = tuple(self.parameter(name) for name in names)
+        points = [{name: value for name, value in point.items() if name in names} for point in self.first]
+        return replace(self, parameters=chosen, first=tuple(point for point in points if point))
 
     def check(self, experiment: ComposedExperiment) -> None:
         """Refuse a space that does not fit an experiment, before anything is run.

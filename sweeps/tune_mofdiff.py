@@ -12,9 +12,10 @@ The second part takes over the encoder that won the first one, and embeds with i
 import sys
 from pathlib import Path
 
+from sweeps.arguments import Defaults
 from sweeps.budget import BudgetConfig
-from sweeps.command import ConfirmConfig, Defaults, main
-from sweeps.journal import SweepConfig
+from sweeps.command import main
+from sweeps.journal import ConfirmConfig, SweepConfig
 
 _OUT = "sweeps-out/mofdiff_demo"
 PARTS = {

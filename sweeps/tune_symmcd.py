@@ -9,9 +9,10 @@
 
 import sys
 
+from sweeps.arguments import Defaults
 from sweeps.budget import BudgetConfig
-from sweeps.command import ConfirmConfig, Defaults, main
-from sweeps.journal import SweepConfig
+from sweeps.command import main
+from sweeps.journal import ConfirmConfig, SweepConfig
 
 DEFAULTS = Defaults(
     subject="symmcd",

@@ -59,6 +59,14 @@ def test_a_first_point_must_lie_in_the_space() -> None:
         replace(SCHEDULES, first=({"model.network.latent": 1},)).check(symmcd_demo())
 
 
+def test_a_part_of_a_space_keeps_its_first_points() -> None:
+    part = SCHEDULES.only(["schedule.species", "num_steps"])
+    assert part.names == ("schedule.species", "num_steps")
+    assert part.first == tuple({"schedule.species": point["schedule.species"]} for point in SCHEDULES.first)
+    part.check(symmcd_mp20())
+    assert SCHEDULES.only(["num_steps"]).first == ()
+
+
 def test_settings_that_only_go_together_are_set_together() -> None:
     experiment = SCHEDULES.apply(symmcd_mp20(), {"num_steps": 250, "schedule.species": "linear"})
     process = experiment.model.process
