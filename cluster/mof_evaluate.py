@@ -21,9 +21,10 @@ from cluster.parts import Shard, iterate_rows, read_part, shards_of_parts, write
 from cluster.preprocess import source_shards
 from cluster.run import MofRun
 from matgen.errors import MissingDependencyError, StructureError
+from matgen.evaluation.adsorption import require_raspalib
 from matgen.evaluation.mof_identity import framework_identity
-from matgen.evaluation.mof_scores import MOF_SCORE_COLUMNS, score_mof
-from matgen.evaluation.mof_summary import summarize_mofs
+from matgen.evaluation.mof_scores import MOF_SCORE_COLUMNS, MofScoreConfig, score_mof
+from matgen.evaluation.mof_summary import MofSummaryConfig, summarize_mofs
 from matgen.evaluation.mof_yields import add_novelty, waterfall
 from matgen.evaluation.porosity import PorosityWorker
 from matgen.evaluation.table import Table
@@ -47,6 +48,7 @@ class _Scorer:
 
     def __init__(self, config: MofEvaluateConfig) -> None:
         self.config = config
+        self.scores = MofScoreConfig(adsorption=config.gcmc if config.adsorption else None)
         self.worker: PorosityWorker | None = None
         self.reason = "switched off (evaluate.porosity)"
 
@@ -61,7 +63,8 @@ class _Scorer:
             self.reason = str(error)
 
     def score(self, *structure_bonds_framework: Any) -> dict[str, Any]:
-        scores = score_mof(*structure_bonds_framework, worker=self.worker, porosity_reason=self.reason)
+        reason = self.reason
+        scores = score_mof(*structure_bonds_framework, worker=self.worker, porosity_reason=reason, config=self.scores)
         return {name: _plain(value) for name, value in scores.items()}
 
 
@@ -180,9 +183,12 @@ def mof_evaluate(run: MofRun) -> dict[str, Any]:
 
     Raises:
         StageError: an earlier stage is missing or incomplete, or the directory cannot be written or holds another run.
+        MissingDependencyError: adsorption is asked for, and raspalib is not installed.
     """
     started = time.monotonic()
     config = run.experiment.evaluate
+    if config.adsorption:
+        require_raspalib()
     decoded = require_stage(run.directory("decode"), "decode")
     relaxed = run.directory("relax") if read_lineage(run.directory("relax")) is not None else None
     identity = decoded.identity if relaxed is None else f"{decoded.identity}+{require_stage(relaxed, 'relax').identity}"
@@ -192,11 +198,13 @@ def mof_evaluate(run: MofRun) -> dict[str, Any]:
         return lineage.summary
     out = run.directory("evaluate")
     work = MofScoreWork(run.directory("decode"), relaxed, library_path(run).resolve(), config)
-    campaign = run.campaign("evaluate", shard_deadline_s=config.shard_deadline_s, row_deadline_s=config.row_deadline_s)
+    row_deadline_s = config.row_deadline_s + (config.gcmc.deadline_s if config.adsorption else 0.0)
+    campaign = run.campaign("evaluate", shard_deadline_s=config.shard_deadline_s, row_deadline_s=row_deadline_s)
     run_campaign(work, shards_of_parts(run.directory("decode")), out / "scored", campaign, lineage.table_metadata)
     reference = _reference(run, out, lineage) if config.reference_limit > 0 else None
     table = add_novelty(_table_of(out / "scored"), known_identities(run.records_directory))
-    summary = summarize_mofs(table, reference, reference_name=run.experiment.preprocess.source)
+    words = MofSummaryConfig(adsorption=config.gcmc)
+    summary = summarize_mofs(table, reference, words, reference_name=run.experiment.preprocess.source)
     arrays = {name: pa.array([_plain(value) for value in values]) for name, values in table.items()}
     write_table(out / "scores.parquet", pa.table(arrays), lineage.table_metadata)
     summary.save(out / "summary.json")
@@ -215,7 +223,7 @@ def _reference(run: MofRun, out: Path, lineage: StageLineage) -> Table:
     """Scores of the first structures of the run's source."""
     config, settings = run.experiment.evaluate, run.experiment.preprocess
     source = open_source(source_path(settings.source, run.data), run.data, settings.limits)
-    work = ReferenceWork(replace(source), settings.decompose, config)
+    work = ReferenceWork(replace(source), settings.decompose, replace(config, adsorption=False))
     shards = source_shards(source, 32, config.reference_limit)
     campaign = run.campaign("reference", shard_deadline_s=config.shard_deadline_s, row_deadline_s=config.row_deadline_s)
     run_campaign(work, shards, out / "reference", campaign, lineage.table_metadata)

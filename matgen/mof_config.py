@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from matgen.config import ComposedExperiment
+from matgen.evaluation.adsorption import AdsorptionConfig
 from matgen.models.block_encoder import BlockEncoderConfig
 from matgen.models.mofdiff import MOFDiffConfig
 from matgen.models.mofdiff_latent import LatentConfig, PriorConfig
@@ -96,10 +97,13 @@ class MofEvaluateConfig:
     """Settings of the stage evaluate.
 
     `porosity` measures pores with pyzeo where it is installed; `reference_limit` structures of the source are scored
-    beside the samples, 0 for none.
+    beside the samples, 0 for none. `adsorption` simulates the CO2 working capacity of valid samples (raspalib, minutes
+    each), as `gcmc` says.
     """
 
     porosity: bool = True
+    adsorption: bool = False
+    gcmc: AdsorptionConfig = field(default_factory=AdsorptionConfig)
     reference_limit: int = 200
     shard_deadline_s: float = 3600.0
     row_deadline_s: float = 300.0

@@ -7,6 +7,7 @@ import numpy as np
 
 from matgen.crystal.structure import Structure
 from matgen.errors import StructureError, UnsupportedElementError
+from matgen.evaluation.adsorption import Adsorption, AdsorptionConfig, adsorption_columns, measure_adsorption
 from matgen.evaluation.eqeq import EqeqConfig, equilibrated_charges
 from matgen.evaluation.mof_checks import CHECKS, CheckResult, MofChecksConfig, check_columns, check_mof
 from matgen.evaluation.mof_identity import framework_identity
@@ -30,12 +31,14 @@ class MofScoreConfig:
         charges: of charge equilibration.
         required: the checks that a valid framework passes.
         max_atoms_charges: larger cells get no charges, and "no_high_charges" is not run.
+        adsorption: simulate the vacuum swing of valid frameworks; None: not run.
     """
 
     checks: MofChecksConfig = field(default_factory=MofChecksConfig)
     charges: EqeqConfig = field(default_factory=EqeqConfig)
     required: tuple[str, ...] = CHECKS
     max_atoms_charges: int = 1500
+    adsorption: AdsorptionConfig | None = None
 
 
 MOF_SCORE_COLUMNS: dict[str, type] = {
@@ -43,7 +46,9 @@ MOF_SCORE_COLUMNS: dict[str, type] = {
     "mof_valid": str, "checks_reason": str, "porosity_status": str, "porosity_reason": str,
     "largest_cavity_diameter": float, "pore_limiting_diameter": float, "accessible_surface_area": float,
     "void_fraction": float, "identity": str, "identity_reason": str, "density": float, "num_blocks": int,
-    "num_atoms": int, "num_elements": int, "elements": str,
+    "num_atoms": int, "num_elements": int, "elements": str, "adsorption_status": str, "adsorption_reason": str,
+    "co2_uptake": float, "n2_uptake": float, "co2_uptake_vacuum": float, "working_capacity": float,
+    "working_capacity_error": float,
 }  # fmt: skip
 """Name and type of every column of `score_mof`."""
 
@@ -69,6 +74,9 @@ def score_mof(
 
     Returns:
         plain values under the names of `MOF_SCORE_COLUMNS`.
+
+    Raises:
+        MissingDependencyError: adsorption is asked for, and raspalib is not installed.
     """
     config = config or MofScoreConfig()
     if structure is None:
@@ -87,9 +95,12 @@ def score_mof(
     )
     framework, identity_reason = (framework, "") if framework is not None else _decomposed(structure)
     elements = np.unique(structure.atomic_numbers).tolist()
+    verdict = check_columns(checks, config.required)
+    swing, adsorption_reason = _adsorption(structure, charges, charges_reason, verdict["mof_valid"], config.adsorption)
     return {
-        **check_columns(checks, config.required),
+        **verdict,
         **pores,
+        **adsorption_columns(swing, adsorption_reason),
         "identity": framework_identity(framework) if framework is not None else "",
         "identity_reason": identity_reason,
         "density": density(structure),
@@ -105,6 +116,7 @@ def _empty_row(reason: str) -> dict[str, Any]:
     return {
         **check_columns(checks),
         **porosity_columns(None, reason),
+        **adsorption_columns(None, reason),
         "checks_reason": reason,
         "identity": "",
         "identity_reason": reason,
@@ -125,6 +137,18 @@ def _charges(structure: Structure, config: MofScoreConfig) -> tuple[np.ndarray |
         return None, str(error)
     except np.linalg.LinAlgError:
         return None, "the equations of charge equilibration have no solution"
+
+
+def _adsorption(
+    structure: Structure, charges: np.ndarray | None, reason: str, valid: str, config: AdsorptionConfig | None
+) -> tuple[Adsorption | None, str]:
+    if config is None:
+        return None, "adsorption was not asked for"
+    if valid != "passed":
+        return None, "only valid frameworks are simulated"
+    if charges is None:
+        return None, f"no charges: {reason}"
+    return measure_adsorption(structure, charges, config), ""
 
 
 def _diameter(porosity: Porosity | None) -> float | None:

@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
+from matgen.evaluation.adsorption import AdsorptionConfig
 from matgen.evaluation.bootstrap import BootstrapConfig
 from matgen.evaluation.distributions import (
     element_shares_interval,
@@ -30,7 +31,7 @@ __all__ = ["PORE_FIELDS", "MofSummaryConfig", "summarize_mofs"]
 
 _MAX_Z = 118
 _MAX_BLOCKS = 64
-_TOOLS = ("pyzeo", "rdkit", "numpy", "scipy", "vesin")
+_TOOLS = ("pyzeo", "raspalib", "rdkit", "numpy", "scipy", "vesin")
 
 PORE_FIELDS: tuple[tuple[str, str, str], ...] = (
     ("largest_cavity_diameter", "largest cavity diameter", "Å"),
@@ -45,10 +46,11 @@ _FIELDS = (*PORE_FIELDS, ("density", "density", "g/cm³"), ("num_blocks", "numbe
 
 @dataclass(frozen=True, kw_only=True)
 class MofSummaryConfig:
-    """bootstrap: of all intervals. porosity: how the pores were measured, for the protocol."""
+    """bootstrap: of all intervals. porosity, adsorption: how these were measured, for the protocol."""
 
     bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
     porosity: PorosityConfig = field(default_factory=PorosityConfig)
+    adsorption: AdsorptionConfig = field(default_factory=AdsorptionConfig)
 
 
 def summarize_mofs(
@@ -78,6 +80,7 @@ def summarize_mofs(
         *_check_metrics(table, reference, config),
         *_novelty_metrics(table, reference_name, config),
         *_distance_metrics(table, reference, reference_name, config),
+        _working_capacity(table, config),
     ]
     status = column(table, "status") if "status" in table else column(table, "mof_valid")
     return Summary(
@@ -179,6 +182,20 @@ def _distance_metrics(
                         same_n=wasserstein_floor(known, known, len(values)))
         )  # fmt: skip
     return [*metrics, *_histogram_metrics(table, rows, which, reference, reference_name, group)]
+
+
+def _working_capacity(table: Table, config: MofSummaryConfig) -> Metric:
+    group = MetricGroup("adsorption", config.bootstrap)
+    head = ("working_capacity", "mean CO2 working capacity of valid frameworks", "mol/kg")
+    protocol = config.adsorption.protocol()
+    status = column(table, "adsorption_status").astype(np.str_)
+    asked = status != "not_run"
+    if not (status == "ok").any():
+        reasons = column(table, "adsorption_reason")[asked if asked.any() else status == "not_run"]
+        reason = str(Counter(map(str, reasons)).most_common(1)[0][0])
+        return group.not_run(*head, protocol, reason)
+    protocol += f"; no result for {int((asked & (status != 'ok')).sum())} of {int(asked.sum())} simulated"
+    return group.mean(*head, column(table, "working_capacity").astype(np.float64), protocol, "higher")
 
 
 def _compared_rows(table: Table) -> tuple[np.ndarray, str]:
