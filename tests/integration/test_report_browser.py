@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mof_report_runs import make_mof_run
 from report_runs import make_comparison_run, make_run
 
 from matgen.evaluation.report import build_report
@@ -158,5 +159,38 @@ def test_pages_of_other_runs_open_without_a_console_error(browser, tmp_path):
     pages.append(build_report(tmp_path / "bare", tmp_path / "bare.html"))
     for page in pages:
         browser.call("/url", {"url": page.as_uri()})
+        assert browser.script("return document.querySelectorAll('section').length") >= 7
+        assert browser.errors() == []
+
+
+def test_page_of_frameworks_works_without_a_console_error(browser, tmp_path):
+    page = build_report(make_mof_run(tmp_path / "run"), tmp_path / "report.html")
+    browser.requested(), browser.errors()
+    browser.call("/url", {"url": page.as_uri()})
+    assert browser.script("return document.querySelectorAll('article.framework').length") == 5
+    assert browser.script("return document.documentElement.scrollWidth <= innerWidth")
+    browser.script("document.querySelector('article.framework button.picture:not([data-view])').click()")
+    atoms = _painted(browser)
+    assert browser.script("return document.getElementById('viewer-blocks').checked") is False
+    browser.script("document.getElementById('viewer-blocks').click()")
+    blocks = _painted(browser, atoms)
+    for control in ("viewer-super", "viewer-bonds", "viewer-cell"):
+        browser.script(f"document.getElementById('{control}').click()")
+        blocks = _painted(browser, blocks)
+    browser.script("document.getElementById('viewer-next').click()")
+    _painted(browser, blocks)
+    browser.script("document.getElementById('viewer-close').click()")
+    browser.script("document.querySelector('article.framework button[data-view=\"blocks\"]').click()")
+    assert browser.script("return document.getElementById('viewer-blocks').checked")
+    _painted(browser)
+    assert browser.errors() == []
+    assert all(url.startswith(("file:", "data:")) for url in browser.requested())
+
+
+def test_page_of_frameworks_without_scores_opens_without_a_console_error(browser, tmp_path):
+    run = make_mof_run(tmp_path / "run")
+    for folder in ("scores", "relaxed", "structures"):
+        shutil.rmtree(run / folder)
+        browser.call("/url", {"url": build_report(run, tmp_path / f"no_{folder}.html").as_uri()})
         assert browser.script("return document.querySelectorAll('section').length") >= 7
         assert browser.errors() == []

@@ -1,7 +1,7 @@
 """The figures of a page: samples beside the data."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,6 +13,18 @@ from matgen.geometry.lattice import crystal_system_index
 
 Styled = tuple[Features, str]
 """A distribution and the class of its colour."""
+
+_RATE = "_per_second"
+
+
+class HasElements(Protocol):
+    """A set of structures with the share of those that contain each Z, [119]."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def element_shares(self) -> np.ndarray: ...
+
 
 LOSS_FIELDS = ("total", "lattice", "coords", "species", "site_symmetry")
 
@@ -137,7 +149,7 @@ def _hull_figure(sets: Sequence[Styled]) -> str:
     return card("Energy above the hull, after relaxation", key + chart, "The last bin holds everything above it.")
 
 
-def elements_tables(sets: Sequence[Styled]) -> str:
+def elements_tables(sets: Sequence[tuple[HasElements, str]], things: str = "crystals") -> str:
     """Share of crystals that contain each element, a periodic table for each set of crystals."""
     top = max((float(f.element_shares.max()) for f, _ in sets), default=0.0) or 1.0
     tables = []
@@ -166,14 +178,14 @@ def elements_tables(sets: Sequence[Styled]) -> str:
             f'aria-label="Elements in {esc(features.name)}">'
             f"{body}</svg></div>"
         )
-    note = f"Share of crystals that contain the element, square-root scale, full colour at {percent(top)}."
+    note = f"Share of {things} that contain the element, square-root scale, full colour at {percent(top)}."
     return card("Elements", f'<div class="pair">{"".join(tables)}</div>', note, wide=True)
 
 
-def training_figures(histories: dict[str, list[dict[str, Any]]]) -> str:
-    """Losses per field, training and validation, and the throughput."""
+def training_figures(histories: dict[str, list[dict[str, Any]]], fields: Sequence[str] = LOSS_FIELDS) -> str:
+    """Losses per field, training and validation, and the throughput, of one or several trainings of a kind."""
     made = ""
-    for field in LOSS_FIELDS:
+    for field in fields:
         series = []
         for i, (name, rows) in enumerate(histories.items()):
             prefix = f"{name}, " if len(histories) > 1 else ""
@@ -188,16 +200,26 @@ def training_figures(histories: dict[str, list[dict[str, Any]]]) -> str:
     return made + _throughput_figure(histories)
 
 
+def loss_fields(histories: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Losses that were validated, the total first; those that are zero throughout are left out."""
+    rows = [row for history in histories.values() for row in history if row["kind"] == "validation"]
+    names = dict.fromkeys(name for row in rows for name, value in row.items() if _is_number(value) and name != "step")
+    used = [name for name in names if any(row.get(name) for row in rows)]
+    return sorted(used, key=lambda name: name != "total")
+
+
 def _throughput_figure(histories: dict[str, list[dict[str, Any]]]) -> str:
-    series = []
+    series, unit = [], ""
     for i, (name, rows) in enumerate(histories.items()):
-        x, y = _curve(rows, "train", "crystals_per_second")
+        found = [key for row in rows for key in row if key.endswith(_RATE)]
+        x, y = _curve(rows, "train", found[0]) if found else (np.zeros(0), np.zeros(0))
         if len(x):
+            unit = found[0].removesuffix(_RATE).replace("_", " ")
             series.append(Series(name, f"s{i + 1}", y, x))
     if not series:
         return ""
-    said = "; ".join(f"{s.name}: median {np.median(s.values):.0f} crystals/s" for s in series)
-    return card("Throughput of training", lines(series, "step", "Crystals per second"), said)
+    said = "; ".join(f"{s.name}: median {np.median(s.values):.0f} {unit}/s" for s in series)
+    return card("Throughput of training", lines(series, "step", f"{unit.capitalize()} per second"), said)
 
 
 def _curve(rows: list[dict[str, Any]], kind: str, field: str) -> tuple[np.ndarray, np.ndarray]:

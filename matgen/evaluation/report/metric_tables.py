@@ -7,6 +7,9 @@ from matgen.evaluation.metric import Metric
 from matgen.evaluation.published import CAVEATS, PUBLISHED, PUBLISHED_COLUMNS, SYMMCD_PAPER
 from matgen.evaluation.report.svg import esc, number, percent
 
+Scored = tuple[str, str, Sequence[Metric]]
+"""(name, class of its colour, metrics) of a set of samples."""
+
 _ARROWS = {"higher": ("↑", "higher is better"), "lower": ("↓", "lower is better"), "reference": ("≈", "near the data")}
 
 
@@ -15,11 +18,12 @@ def figure(value: float | None, unit: str) -> str:
     return percent(value) if unit == "share" else number(value)
 
 
-def metrics_table(populations: Sequence[tuple[str, str, Sequence[Metric]]]) -> str:
-    """All metrics, a column for each set of samples.
+def metrics_table(populations: Sequence[Scored], data: str = "training set") -> str:
+    """All metrics, a column for each set of samples, and what the data themselves score.
 
     Args:
-        populations: (name, class of its colour, metrics).
+        populations: sets of samples.
+        data: what to call the data.
     """
     if not populations:
         return '<p class="notrun">not run: no set of samples has been scored (stage evaluate)</p>'
@@ -37,8 +41,8 @@ def metrics_table(populations: Sequence[tuple[str, str, Sequence[Metric]]]) -> s
         body += _metric_row(first, [metrics.get(name) for metrics in by_name], [p[1] for p in populations])
     return (
         '<div class="scroll"><table class="metrics"><thead><tr><th>metric <span class="faint">(open for the protocol)'
-        f'</span></th>{head}<th class="num" title="the training set\'s own score">training set</th>'
-        '<th class="num" title="what as many draws from the training set would score">same n of it</th>'
+        f'</span></th>{head}<th class="num" title="the own score of the {esc(data)}">{esc(data)}</th>'
+        f'<th class="num" title="what as many draws from the {esc(data)} would score">same n of it</th>'
         f"</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
@@ -94,7 +98,7 @@ def _strip(metric: Metric, style: str) -> str:
     )
 
 
-def published_table(populations: Sequence[tuple[str, str, Sequence[Metric]]], source: str) -> str:
+def published_table(populations: Sequence[Scored], source: str) -> str:
     """Our rows below those that others have published, with what keeps them from being comparable."""
     all_metrics = [{metric.name: metric for metric in metrics} for _, _, metrics in populations]
     labels = {name: metrics[name] for metrics in all_metrics for name in metrics if name in PUBLISHED_COLUMNS}

@@ -31,28 +31,39 @@
   const UPRIGHT = [[1, 0, 0], [0, 0, 1], [0, -1, 0]];
   const start = () => multiply(UPRIGHT, multiply(turn("x", 0.244), turn("z", -0.419)));
 
-  function build(crystal, repeat) {
-    const atoms = [];
-    crystal.coords.forEach((raw, i) => {
-      const base = raw.map((x) => { const y = x - Math.floor(x); return y > 1 - FACE ? y - 1 : y; });
-      const shifts = base.map((x) => { const list = []; for (let n = 0; n < repeat + (Math.abs(x) < FACE ? 1 : 0); n++) list.push(n); return list; });
+  // Balls of one or several cells; listed joins are (ball, ball, cell of the second), and end half-way where that cell is not shown.
+  function build(crystal, repeat, blocks) {
+    const given = blocks ? crystal.blocks : crystal, listed = given.bonds, atoms = [], segments = [], home = [];
+    given.coords.forEach((raw, i) => {
+      const base = listed ? raw : raw.map((x) => { const y = x - Math.floor(x); return y > 1 - FACE ? y - 1 : y; });
+      const shifts = base.map((x) => { const list = []; for (let n = 0; n < repeat + (!listed && Math.abs(x) < FACE ? 1 : 0); n++) list.push(n); return list; });
+      home.push(atoms.length);
       for (const p of shifts[0]) for (const q of shifts[1]) for (const r of shifts[2]) {
-        const z = crystal.numbers[i];
-        atoms.push({ at: cartesian(crystal.lattice, [base[0] + p, base[1] + q, base[2] + r]), z, radius: data.radii[z] });
+        const at = cartesian(crystal.lattice, [base[0] + p, base[1] + q, base[2] + r]);
+        if (blocks) { atoms.push({ at, color: given.colors[i], radius: given.radii[i] }); continue; }
+        const radius = data.radii[given.numbers[i]];
+        atoms.push({ at, color: data.colors[given.numbers[i]], radius: ATOM * radius, reach: REACH * radius });
       }
     });
-    const bonds = [];
-    if (atoms.length <= MAX_ATOMS) for (let i = 0; i < atoms.length; i++) for (let j = i + 1; j < atoms.length; j++) {
-      const a = atoms[i].at, b = atoms[j].at, reach = REACH * (atoms[i].radius + atoms[j].radius);
+    if (listed) for (const [i, j, u, v, w] of listed) for (let p = 0; p < repeat; p++) for (let q = 0; q < repeat; q++) for (let r = 0; r < repeat; r++) {
+      for (const [from, to, sign] of [[i, j, 1], [j, i, -1]]) {
+        const cell = [p + sign * u, q + sign * v, r + sign * w], inside = cell.every((x) => x >= 0 && x < repeat);
+        if (inside && sign < 0) continue;
+        const a = atoms[home[from] + (p * repeat + q) * repeat + r], b = cartesian(crystal.lattice, given.coords[to].map((x, k) => x + cell[k]));
+        segments.push({ a: a.at, b: inside ? b : a.at.map((x, k) => (x + b[k]) / 2), start: 0.9 * a.radius, end: inside ? 0.9 * atoms[home[to]].radius : 0 });
+      }
+    }
+    else if (atoms.length <= MAX_ATOMS) for (let i = 0; i < atoms.length; i++) for (let j = i + 1; j < atoms.length; j++) {
+      const a = atoms[i].at, b = atoms[j].at, reach = atoms[i].reach + atoms[j].reach;
       const d = (a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2 + (a[2] - b[2]) ** 2;
-      if (d < reach * reach && d > 0.16) bonds.push([i, j]);
+      if (d < reach * reach && d > 0.16) segments.push({ a, b, start: 0.9 * atoms[i].radius, end: 0.9 * atoms[j].radius });
     }
     const corners = [];
     for (let n = 0; n < 8; n++) corners.push(cartesian(crystal.lattice, [n & 1, (n >> 1) & 1, n >> 2]));
     const far = cartesian(crystal.lattice, [repeat, repeat, repeat]);
     const centre = far.map((x) => x / 2);
-    const size = Math.max(...atoms.map((atom) => Math.hypot(...atom.at.map((x, k) => x - centre[k])) + ATOM * atom.radius), Math.hypot(...centre));
-    return { atoms, bonds, corners, centre, size };
+    const size = Math.max(...atoms.map((atom) => Math.hypot(...atom.at.map((x, k) => x - centre[k])) + atom.radius), Math.hypot(...centre));
+    return { atoms, segments, corners, centre, size, thick: blocks ? 0.3 : 0.17 };
   }
 
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -83,14 +94,13 @@
     }
     if (get("viewer-bonds").checked) {
       const color = css("--bond");
-      for (const [i, j] of scene.bonds) {
-        const a = scene.atoms[i], b = scene.atoms[j], long = Math.hypot(...a.at.map((x, k) => b.at[k] - x));
-        const at = (t) => place(a.at.map((x, k) => x + t * (b.at[k] - x)));
-        segment(at((0.38 * a.radius) / long), at(1 - (0.38 * b.radius) / long), color, 0.17 * scale);
+      for (const { a, b, start, end } of scene.segments) {
+        const long = Math.hypot(...a.map((x, k) => b[k] - x)), at = (t) => place(a.map((x, k) => x + t * (b[k] - x)));
+        if (long > start + end) segment(at(start / long), at(1 - end / long), color, scene.thick * scale);
       }
     }
     scene.atoms.forEach((atom, i) => {
-      const p = points[i], radius = Math.max(0.5, ATOM * atom.radius * scale * p.near), color = data.colors[atom.z];
+      const p = points[i], radius = Math.max(0.5, atom.radius * scale * p.near), color = atom.color;
       items.push([p.z, () => {
         const shade = context.createRadialGradient(p.x - 0.3 * radius, p.y - 0.36 * radius, 0.05 * radius, p.x, p.y, 1.08 * radius);
         shade.addColorStop(0, mix(color, 255, 0.65)); shade.addColorStop(0.45, color); shade.addColorStop(1, mix(color, 0, 0.42));
@@ -105,11 +115,12 @@
   const redraw = () => { if (!waiting) { waiting = true; requestAnimationFrame(() => { waiting = false; draw(); }); } };
   const rebuild = () => {
     const crystal = data.crystals[current], wanted = get("viewer-super").checked ? 2 : 1;
-    scene = build(crystal, wanted); redraw();
+    scene = build(crystal, wanted, Boolean(crystal.blocks) && get("viewer-blocks").checked); redraw();
   };
   function show(index) {
     current = (index + data.crystals.length) % data.crystals.length;
     const crystal = data.crystals[current];
+    get("viewer-blocks").parentElement.hidden = !crystal.blocks;
     get("viewer-title").innerHTML = crystal.title;
     get("viewer-key").innerHTML = crystal.key;
     get("viewer-facts").innerHTML = crystal.facts.map(([name, value]) => `<dt>${name}</dt><dd>${value}</dd>`).join("");
@@ -124,7 +135,7 @@
 
   document.addEventListener("click", (event) => {
     const picture = event.target instanceof Element ? event.target.closest("button.picture") : null;
-    if (picture) show(Number(picture.dataset.index));
+    if (picture) { get("viewer-blocks").checked = picture.dataset.view === "blocks"; show(Number(picture.dataset.index)); }
   });
   const pointers = new Map();
   canvas.addEventListener("pointerdown", (event) => { try { canvas.setPointerCapture(event.pointerId); } catch (error) { /* a pointer that is gone already */ } pointers.set(event.pointerId, [event.clientX, event.clientY]); });
@@ -159,7 +170,7 @@
   get("viewer-close").addEventListener("click", () => dialog.close());
   get("viewer-previous").addEventListener("click", () => show(current - 1));
   get("viewer-next").addEventListener("click", () => show(current + 1));
-  get("viewer-super").addEventListener("change", rebuild);
+  for (const id of ["viewer-super", "viewer-blocks"]) get(id).addEventListener("change", rebuild);
   for (const id of ["viewer-bonds", "viewer-cell"]) get(id).addEventListener("change", redraw);
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
   addEventListener("resize", redraw);

@@ -1,5 +1,6 @@
-"""A crystal as a still picture: atoms and bonds of one cell, drawn from back to front."""
+"""A structure as a still picture: atoms and bonds of one cell, drawn from back to front."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise, product
 
@@ -73,6 +74,24 @@ def _view() -> np.ndarray:
     return np.asarray(screen @ tilt @ turn)
 
 
+@dataclass(frozen=True)
+class Ball:
+    """A circle: centre in Å, radius in Å, and an SVG paint."""
+
+    centre: np.ndarray
+    radius: float
+    fill: str
+
+
+@dataclass(frozen=True)
+class Stick:
+    """A line between two places in Å; `kind` is its class."""
+
+    start: np.ndarray
+    end: np.ndarray
+    kind: str
+
+
 def draw(scene: Scene, label: str) -> str:
     """The picture as SVG; the colours of atoms are the gradients of `gradients`.
 
@@ -80,19 +99,52 @@ def draw(scene: Scene, label: str) -> str:
         scene: what to draw.
         label: escaped text for those who cannot see it.
     """
+    radii = drawn_radii(scene.numbers)
+    balls = [Ball(*ball) for ball in zip(scene.positions, radii.tolist(), map(atom_fill, scene.numbers))]
+    sticks = []
+    for i, j in scene.bonds:
+        along = scene.positions[j] - scene.positions[i]
+        along = along / max(float(np.linalg.norm(along)), 1e-9)
+        start, end = scene.positions[i] + 0.8 * radii[i] * along, scene.positions[j] - 0.8 * radii[j] * along
+        sticks.append(Stick(start, end, "bond"))
+    return paint(scene.lattice, balls, sticks, label)
+
+
+def drawn_radii(numbers: np.ndarray) -> np.ndarray:
+    """Å, of atoms in a picture."""
+    return ATOM_SCALE * np.asarray(COVALENT_RADII[np.minimum(numbers, len(COVALENT_RADII) - 1)])
+
+
+def atom_fill(number: int) -> str:
+    """Paint of an element, one of those that `gradients` defines."""
+    return f"url(#e{int(number)})"
+
+
+def paint(lattice: np.ndarray, balls: Sequence[Ball], sticks: Sequence[Stick], label: str) -> str:
+    """A cell, balls and sticks as SVG, painted from back to front.
+
+    Args:
+        lattice: rows in Å, c upwards.
+        balls, sticks: in the same frame.
+        label: escaped text for those who cannot see it.
+    """
     view = _view()
-    corners = np.array(list(product((0, 1), repeat=3)), dtype=np.float64) @ scene.lattice
+    corners = np.array(list(product((0, 1), repeat=3)), dtype=np.float64) @ lattice
     centre = corners.mean(0)
-    atoms, cell = (scene.positions - centre) @ view.T, (corners - centre) @ view.T
-    radii = ATOM_SCALE * COVALENT_RADII[np.minimum(scene.numbers, len(COVALENT_RADII) - 1)]
-    both = np.concatenate([cell[:, :2], atoms[:, :2] - radii[:, None], atoms[:, :2] + radii[:, None]])
+    cell = (corners - centre) @ view.T
+    places = np.array([ball.centre for ball in balls], dtype=np.float64).reshape(-1, 3)
+    places, radii = (places - centre) @ view.T, np.array([ball.radius for ball in balls])
+    both = np.concatenate([cell[:, :2], places[:, :2] - radii[:, None], places[:, :2] + radii[:, None]])
     low, high = both.min(0), both.max(0)
     zoom = 0.94 * _SIZE / max(float((high - low).max()), 1e-6)
     offset = _SIZE / 2 - zoom * (low + high) / 2 * np.array([1, -1])
-    items = _edges(cell, zoom, offset) + _bonds(scene, atoms, radii, zoom, offset)
-    for position, radius, z in zip(atoms, radii, scene.numbers):
+    items = _edges(cell, zoom, offset)
+    for stick in sticks:
+        start, end = (stick.start - centre) @ view.T, (stick.end - centre) @ view.T
+        items.append(_segment(start, end, stick.kind, zoom, offset))
+    for position, ball in zip(places, balls, strict=True):
         x, y = _place(position, zoom, offset)
-        circle = f'<circle cx="{x}" cy="{y}" r="{zoom * radius:.1f}" fill="url(#e{int(z)})"/>'
+        circle = f'<circle cx="{x}" cy="{y}" r="{zoom * ball.radius:.1f}" fill="{ball.fill}"/>'
         items.append((float(position[2]), circle))
     body = "".join(text for _, text in sorted(items, key=lambda item: item[0]))
     box = f"0 0 {_SIZE:g} {_SIZE:g}"
@@ -119,24 +171,19 @@ def _edges(cell: np.ndarray, zoom: float, offset: np.ndarray) -> list[tuple[floa
     return items
 
 
-def _bonds(
-    scene: Scene, atoms: np.ndarray, radii: np.ndarray, zoom: float, offset: np.ndarray
-) -> list[tuple[float, str]]:
-    items = []
-    for i, j in scene.bonds:
-        along = (atoms[j] - atoms[i]) / max(float(np.linalg.norm(atoms[j] - atoms[i])), 1e-9)
-        start, end = atoms[i] + 0.8 * radii[i] * along, atoms[j] - 0.8 * radii[j] * along
-        items.append(_segment(start, end, "bond", zoom, offset))
-    return items
+def color_fill(color: str) -> str:
+    """Paint of a colour #rrggbb, one of those that `gradients` defines."""
+    return f"url(#c{color.removeprefix('#')})"
 
 
-def gradients(numbers: set[int]) -> str:
-    """Definitions that `draw` refers to, one for each element on the page."""
+def gradients(numbers: Collection[int], colors: Collection[str] = ()) -> str:
+    """Definitions that pictures refer to, one for each element and each other colour on the page."""
+    named = {f"e{z}": element_color(z) for z in sorted(numbers)}
+    named |= {f"c{color.removeprefix('#')}": color for color in sorted(colors)}
     stops = []
-    for z in sorted(numbers):
-        color = element_color(z)
+    for name, color in named.items():
         stops.append(
-            f'<radialGradient id="e{z}" cx=".36" cy=".32" r=".78">'
+            f'<radialGradient id="{name}" cx=".36" cy=".32" r=".78">'
             f'<stop offset="0" stop-color="{_mix(color, 255, 0.62)}"/><stop offset=".45" stop-color="{color}"/>'
             f'<stop offset="1" stop-color="{_mix(color, 0, 0.42)}"/></radialGradient>'
         )

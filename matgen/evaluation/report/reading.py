@@ -1,44 +1,19 @@
 """What the stages of a run have left in its directory, as tables and records; what is missing stays None."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from matgen.errors import SourceError, StageError
+from matgen.errors import StageError
+from matgen.evaluation.report.layout import CRYSTALS, FRAMEWORKS, Layout, find_layout, reconstructions_of
+from matgen.evaluation.report.tables import column, read_history, read_json, read_parts, read_rows, read_table
 from matgen.evaluation.summary import Summary
-
-STAGE_FOLDERS = {
-    "preprocess": "records",
-    "train": "checkpoint",
-    "sample": "samples",
-    "decode": "structures",
-    "relax": "relaxed",
-    "evaluate": "scores",
-}
-"""Folder of each stage below a run's directory, in the order of the line."""
 
 POPULATION_NAMES = {"shipped": "shipped checkpoint", "free": "free", "templates": "from templates"}
 """Words for the folders in which experiments keep a second set of samples; others are called by their folder."""
-
-_RECORD_COLUMNS = ("status", "reason", "split", "space_group_number", "lattice_k", "atomic_numbers", "multiplicity")
-_SAMPLE_COLUMNS = ("sample_id", "status", "reason", "space_group_number", "num_orbits")
-_STRUCTURE_COLUMNS = (
-    *_SAMPLE_COLUMNS, "atomic_numbers", "multiplicities", "lattice", "raw_min_distance", "raw_min_ratio", "min_ratio",
-    "moved_orbits",
-)  # fmt: skip
-_RELAXED_COLUMNS = (
-    "sample_id", "status", "reason", "relax_status", "converged", "energy_per_atom", "e_above_hull", "rmsd_to_relaxed",
-)  # fmt: skip
-_SCORE_COLUMNS = (
-    "sample_id", "status", "reason", "formula", "density", "num_elements", "space_group_detected", "valid",
-    "structure_valid", "component", "novel_train", "e_above_hull",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,16 +51,33 @@ class Population:
 
 
 @dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """Real frameworks that were cut and assembled again: one row each, and the settings."""
+
+    name: str
+    stage: StageRecord
+    rows: pa.Table
+
+
+@dataclass(frozen=True, eq=False)
 class RunContents:
-    """Everything that a page about some runs is made of."""
+    """Everything that a page about some runs is made of.
+
+    histories: by training stage, then by run. reference: scores of frameworks of the data. links: (words, file) of
+    pages about runs of another kind, in a folder below or in the one above.
+    """
 
     title: str
+    layout: Layout
     records: pa.Table | None
     populations: tuple[Population, ...]
-    histories: dict[str, list[dict[str, Any]]]
+    histories: dict[str, dict[str, list[dict[str, Any]]]]
     comparisons: dict[str, dict[str, Any]]
     stages: tuple[tuple[str, StageRecord], ...]
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    reference: pa.Table | None = None
+    reconstructions: tuple[Reconstruction, ...] = ()
+    links: tuple[tuple[str, Path], ...] = ()
 
     @property
     def source(self) -> str:
@@ -105,153 +97,153 @@ def read_runs(directories: Sequence[Path], names: Sequence[str] | None = None) -
         names: what to call each run; default: by its folder.
 
     Raises:
-        StageError: a directory is missing, or holds no stage at all.
+        StageError: a directory is missing, or holds no stage at all; or some hold crystals and others frameworks.
         SourceError: a file of a stage is corrupt.
     """
+    layout = _common_layout(directories)
+    labels = names or [directory.resolve().name if len(directories) > 1 else "" for directory in directories]
+    labelled = list(zip(labels, directories, strict=True))
     populations: list[Population] = []
-    histories: dict[str, list[dict[str, Any]]] = {}
-    comparisons: dict[str, dict[str, Any]] = {}
     stages: list[tuple[str, StageRecord]] = []
-    runs: dict[str, dict[str, Any]] = {}
-    records: pa.Table | None = None
-    for i, directory in enumerate(directories):
-        label = names[i] if names else (directory.resolve().name if len(directories) > 1 else "")
-        found = _populations(directory, label)
-        own = {name: stage for name, stage in _stages(directory).items() if name in ("preprocess", "train")}
-        if not found and not own:
-            raise StageError(f"{directory} holds no stage of a run (none of {', '.join(STAGE_FOLDERS.values())})")
+    reconstructions: list[Reconstruction] = []
+    for label, directory in labelled:
+        found = _populations(directory, label, layout)
+        own = {name: stage for name, stage in _stages(directory, layout).items() if name in layout.own}
+        again = _reconstructions(directory, label) if layout is FRAMEWORKS else []
+        if not found and not own and not again:
+            raise StageError(f"{directory} holds no stage of a run (none of {', '.join(layout.folders.values())})")
         populations += found
+        reconstructions += again
         stages += [(label, stage) for stage in own.values()]
         for population in found:
             later = (stage for name, stage in population.stages.items() if name not in own)
             stages += [(population.name, stage) for stage in later]
-        if records is None and (directory / "records").is_dir():
-            records = read_parts(directory / "records", _RECORD_COLUMNS)
-        history = read_history(directory / "checkpoint" / "history.jsonl")
-        if history:
-            histories[label or "training"] = history
-        for path in (directory / "compare.json", directory / "scores" / "compare.json"):
-            if path.is_file():
-                comparisons[label or "comparison"] = read_json(path)
-                break
-        runs[label or directory.resolve().name] = read_json(directory / "run.json")
+        stages += [(item.name, item.stage) for item in again]
+    runs = {label or directory.resolve().name: read_json(directory / "run.json") for label, directory in labelled}
     experiments = [str(run.get("experiment", "")) for run in runs.values()]
     title = next((name for name in experiments if name), directories[0].resolve().name if directories else "report")
-    return RunContents(title, records, tuple(populations), histories, comparisons, tuple(stages), runs)
+    return RunContents(
+        title=title,
+        layout=layout,
+        records=_first([directory / "records" for directory in directories], layout.records),
+        populations=tuple(populations),
+        histories=_histories(labelled, layout),
+        comparisons=_comparisons(labelled),
+        stages=tuple(stages),
+        runs=runs,
+        reference=_first([directory / "scores" / "reference" for directory in directories], layout.scores),
+        reconstructions=tuple(reconstructions),
+        links=tuple(link for directory in directories for link in _links(directory, layout)),
+    )
 
 
-def _populations(directory: Path, label: str) -> list[Population]:
-    if not directory.is_dir():
-        raise StageError(f"{directory}: no such directory")
-    inner = [
-        child
-        for child in sorted(directory.iterdir())
-        if child.is_dir() and child.name not in STAGE_FOLDERS.values() and _holds_samples(child)
-    ]
-    found = []
-    if _holds_samples(directory):
-        name = label or ("this run" if inner else "samples")
-        found.append(_population(directory, name))
-    for child in inner:
-        name = POPULATION_NAMES.get(child.name, child.name)
-        found.append(_population(child, f"{label}: {name}" if label else name))
+def _histories(runs: Sequence[tuple[str, Path]], layout: Layout) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for label, directory in runs:
+        for stage, words in layout.trainings.items():
+            history = read_history(directory / layout.folders[stage] / "history.jsonl")
+            if history:
+                found.setdefault(stage, {})[label or words] = history
     return found
 
 
-def _holds_samples(directory: Path) -> bool:
-    return any((directory / STAGE_FOLDERS[stage] / "run.json").is_file() for stage in ("sample", "decode", "evaluate"))
-
-
-def _stages(directory: Path) -> dict[str, StageRecord]:
+def _comparisons(runs: Sequence[tuple[str, Path]]) -> dict[str, dict[str, Any]]:
     found = {}
-    for stage, folder in STAGE_FOLDERS.items():
+    for label, directory in runs:
+        paths = (directory / "compare.json", directory / "scores" / "compare.json")
+        path = next((path for path in paths if path.is_file()), None)
+        if path is not None:
+            found[label or "comparison"] = read_json(path)
+    return found
+
+
+def _common_layout(directories: Sequence[Path]) -> Layout:
+    layouts = {}
+    for directory in directories:
+        if not directory.is_dir():
+            raise StageError(f"{directory}: no such directory")
+        inner = (find_layout(child) for child in sorted(directory.iterdir()) if child.is_dir())
+        layouts[directory] = find_layout(directory) or next((found for found in inner if found), CRYSTALS)
+    first, *others = layouts.values()
+    if any(layout is not first for layout in others):
+        said = ", ".join(f"{directory}: {layout.kind}" for directory, layout in layouts.items())
+        raise StageError(f"crystals and frameworks do not go on one page ({said})")
+    return first
+
+
+def _first(directories: Sequence[Path], columns: Sequence[str]) -> pa.Table | None:
+    """Table of the first directory that has one."""
+    there = next((directory for directory in directories if directory.is_dir()), None)
+    return None if there is None else read_parts(there, columns)
+
+
+def _populations(directory: Path, label: str, layout: Layout) -> list[Population]:
+    inner = [
+        child
+        for child in sorted(directory.iterdir())
+        if child.is_dir()
+        and child.name not in layout.folders.values()
+        and _holds_samples(child, layout)
+        and find_layout(child) in (layout, None)
+    ]
+    found = []
+    if _holds_samples(directory, layout):
+        name = label or ("this run" if inner else "samples")
+        found.append(_population(directory, name, layout))
+    for child in inner:
+        name = POPULATION_NAMES.get(child.name, child.name)
+        found.append(_population(child, f"{label}: {name}" if label else name, layout))
+    return found
+
+
+def _holds_samples(directory: Path, layout: Layout) -> bool:
+    return any((directory / layout.folders[stage] / "run.json").is_file() for stage in ("sample", "decode", "evaluate"))
+
+
+def _stages(directory: Path, layout: Layout) -> dict[str, StageRecord]:
+    found = {}
+    for stage, folder in layout.folders.items():
         if (directory / folder).is_dir():
             found[stage] = StageRecord(stage, directory / folder, read_json(directory / folder / "run.json"))
     return found
 
 
-def _population(directory: Path, name: str) -> Population:
-    stages = _stages(directory)
+def _population(directory: Path, name: str, layout: Layout) -> Population:
+    stages = _stages(directory, layout)
     scores = stages["evaluate"].directory / "scores.parquet" if "evaluate" in stages else None
     summary = stages["evaluate"].directory / "summary.json" if "evaluate" in stages else None
     return Population(
         name=name,
         directory=directory,
         stages=stages,
-        samples=read_parts(directory / "samples", _SAMPLE_COLUMNS),
-        structures=read_parts(directory / "structures", _STRUCTURE_COLUMNS),
-        relaxed=read_parts(directory / "relaxed", _RELAXED_COLUMNS),
-        scores=_read_table(scores, _SCORE_COLUMNS) if scores is not None and scores.is_file() else None,
+        samples=read_parts(directory / "samples", layout.samples),
+        structures=read_parts(directory / "structures", layout.structures),
+        relaxed=read_parts(directory / "relaxed", layout.relaxed),
+        scores=read_table(scores, layout.scores) if scores is not None and scores.is_file() else None,
         summary=Summary.load(summary) if summary is not None and summary.is_file() else None,
     )
 
 
-def read_parts(directory: Path, columns: Sequence[str] | None = None) -> pa.Table | None:
-    """Read some columns of all parts of a stage; None where there is no part.
-
-    Raises:
-        SourceError: a part is corrupt.
-    """
-    tables = [_read_table(path, columns) for path in sorted(directory.glob("part-*.parquet"))]
-    return pa.concat_tables(tables, promote_options="default") if tables else None
-
-
-def _read_table(path: Path, columns: Sequence[str] | None) -> pa.Table:
-    try:
-        with pq.ParquetFile(path) as file:
-            there = file.schema_arrow.names
-            return file.read(columns=[name for name in columns if name in there] if columns is not None else None)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise SourceError(f"{path} is not a readable parquet file: {str(error).splitlines()[0]}") from error
+def _reconstructions(directory: Path, label: str) -> list[Reconstruction]:
+    found = []
+    for path in reconstructions_of(directory):
+        name = " ".join(word for word in (label, path.parent.name if path.parent != directory else "") if word)
+        stage = StageRecord("reconstruct", path.parent, read_json(path.parent / "work" / "run.json"))
+        found.append(Reconstruction(name or directory.resolve().name, stage, read_table(path)))
+    return found
 
 
-def read_rows(directory: Path, sample_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """Read whole rows of a stage by sample_id; one part is in memory at a time."""
-    wanted = set(sample_ids)
-    rows: dict[int, dict[str, Any]] = {}
-    for path in sorted(directory.glob("part-*.parquet")):
-        ids = _read_table(path, ["sample_id"])["sample_id"].to_pylist()
-        chosen = [i for i, sample_id in enumerate(ids) if sample_id in wanted]
-        if chosen:
-            rows |= {int(row["sample_id"]): row for row in _read_table(path, None).take(chosen).to_pylist()}
-    return rows
+def _links(directory: Path, layout: Layout) -> list[tuple[str, Path]]:
+    """Pages of runs of another kind: in the folders below, and in the folder above."""
+    around = [directory.resolve().parent, *sorted(child for child in directory.iterdir() if child.is_dir())]
+    found = []
+    for other in around:
+        kind = find_layout(other) if (other / "report.html").is_file() else None
+        if kind is not None and kind is not layout:
+            found.append((f"{kind.kind}: {other.resolve().name}", other / "report.html"))
+    return found
 
 
-def column(table: pa.Table | None, name: str) -> np.ndarray | None:
-    """A plain column as an array, nulls as NaN or ""; None where there is no such column."""
-    if table is None or name not in table.column_names:
-        return None
-    values = table[name]
-    if pa.types.is_string(values.type):
-        return np.array([value or "" for value in values.to_pylist()], dtype=object)
-    return np.asarray(values.to_numpy(zero_copy_only=False))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; empty where there is no file.
-
-    Raises:
-        SourceError: it is not a JSON object.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{path} cannot be read: {error}") from error
-    if not isinstance(record, dict):
-        raise SourceError(f"{path} is not a JSON object")
-    return record
-
-
-def read_history(path: Path) -> list[dict[str, Any]]:
-    """Read the lines of a training history; one that a crash cut short is left out."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and "step" in row and "kind" in row:
-            rows.append(row)
-    return rows
+__all__ = [
+    "Population", "Reconstruction", "RunContents", "StageRecord", "column", "read_parts", "read_rows", "read_runs",
+]  # fmt: skip

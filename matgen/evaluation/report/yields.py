@@ -1,12 +1,13 @@
 """How many samples are left after each stage, and why the others failed: counts over `status`."""
 
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from matgen.evaluation.report.reading import Population, column
+from matgen.evaluation.report.reading import Population, RunContents, column
 from matgen.evaluation.report.svg import esc, percent
 
 
@@ -21,6 +22,10 @@ class Step:
     count: float | None
     meaning: str
     aside: bool = False
+
+
+Failure = tuple[str, str, int, str]
+"""(stage, status, count, an example of the reason)."""
 
 
 def waterfall_steps(population: Population) -> list[Step]:
@@ -99,10 +104,9 @@ def _score_steps(population: Population) -> list[Step]:
     return steps
 
 
-def waterfall_html(population: Population, style: str) -> str:
+def waterfall_html(steps: Sequence[Step], num_drawn: int, style: str) -> str:
     """Bars of the steps, as a table that reads without colours."""
-    steps = waterfall_steps(population)
-    total = max(population.num_drawn, 1)
+    total = max(num_drawn, 1)
     rows = []
     for step in steps:
         if step.count is None:
@@ -121,7 +125,7 @@ def waterfall_html(population: Population, style: str) -> str:
     return f'<table class="waterfall"><tbody>{"".join(rows)}</tbody></table>'
 
 
-def failures(population: Population) -> list[tuple[str, str, int, str]]:
+def failures(population: Population) -> list[Failure]:
     """(stage, status, count, an example of the reason) of the failures, each at the first stage that has it."""
     counts: Counter[tuple[str, str]] = Counter()
     example: dict[tuple[str, str], str] = {}
@@ -145,7 +149,7 @@ def failures(population: Population) -> list[tuple[str, str, int, str]]:
     return [(stage, word, count, example[stage, word]) for (stage, word), count in counts.most_common()]
 
 
-def preprocess_failures(records: pa.Table) -> list[tuple[str, str, int, str]]:
+def preprocess_failures(records: pa.Table) -> list[Failure]:
     """The same for the structures of the data set."""
     status, reason = column(records, "status"), column(records, "reason")
     if status is None:
@@ -156,7 +160,7 @@ def preprocess_failures(records: pa.Table) -> list[tuple[str, str, int, str]]:
     return [("preprocess", word, count, example[word]) for word, count in counts.most_common()]
 
 
-def failures_html(rows: list[tuple[str, str, int, str]], total: int) -> str:
+def failures_html(rows: Sequence[Failure], total: int) -> str:
     """A table of failures."""
     if not rows:
         return '<p class="faint">No row failed.</p>'
@@ -170,3 +174,34 @@ def failures_html(rows: list[tuple[str, str, int, str]], total: int) -> str:
         '<table class="failures"><thead><tr><th>stage</th><th>status</th><th class="num">rows</th>'
         f"<th>reason of the first</th></tr></thead><tbody>{body}</tbody></table>"
     )
+
+
+def records_html(records: pa.Table | None) -> str:
+    """What became of the structures of the data set; empty where there are no records."""
+    if records is None:
+        return ""
+    rows, total = preprocess_failures(records), records.num_rows
+    good = total - sum(row[2] for row in rows)
+    words = f"<p>{good:,} of {total:,} structures of the data set became records.</p>"
+    return words + (failures_html(rows, total) if rows else "")
+
+
+def yields_html(
+    contents: RunContents,
+    styles: Mapping[str, str],
+    steps: Callable[[Population], Sequence[Step]],
+    reasons: Callable[[Population], Sequence[Failure]],
+) -> str:
+    """The records, and the waterfall and the failures of each set of samples."""
+    parts = [records_html(contents.records)]
+    for population in contents.populations:
+        style = styles[population.name]
+        parts.append(
+            f'<h3 class="key {style}"><i></i>{esc(population.name)}</h3>'
+            f"{waterfall_html(steps(population), population.num_drawn, style)}"
+            f"<h4>Why samples failed</h4>{failures_html(reasons(population), population.num_drawn)}"
+        )
+    if not contents.populations:
+        parts.append('<p class="notrun">not run: no samples were drawn</p>')
+    note = '<p class="note">Shares are of all samples drawn. Hollow bars stand beside the line, not in it.</p>'
+    return "".join(parts) + note
