@@ -43,6 +43,7 @@ MOF_STAGE_FUNCTIONS = {
     "relax": "cluster.mof_relax:mof_relax",
     "evaluate": "cluster.mof_evaluate:mof_evaluate",
     "report": "experiments.run:report_stage",
+    "shipped": "experiments.shipped:shipped_mofs_stage",
 }
 
 

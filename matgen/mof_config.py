@@ -19,7 +19,7 @@ from matgen.training.state import TrainConfig
 
 MOF_STAGES = (
     *("preprocess", "train_blocks", "embed", "train"),
-    *("sample", "decode", "relax", "evaluate"),
+    *("sample", "decode", "relax", "evaluate", "report"),
 )
 
 
