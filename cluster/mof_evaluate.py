@@ -203,6 +203,8 @@ def mof_evaluate(run: MofRun) -> dict[str, Any]:
     run_campaign(work, shards_of_parts(run.directory("decode")), out / "scored", campaign, lineage.table_metadata)
     reference = _reference(run, out, lineage) if config.reference_limit > 0 else None
     table = add_novelty(_table_of(out / "scored"), known_identities(run.records_directory))
+    if relaxed is None:
+        del table["relax_status"]  # that a stage was not run is not that everything failed in it
     words = MofSummaryConfig(adsorption=config.gcmc)
     summary = summarize_mofs(table, reference, words, reference_name=run.experiment.preprocess.source)
     arrays = {name: pa.array([_plain(value) for value in values]) for name, values in table.items()}

@@ -12,7 +12,9 @@ def mofdiff_demo() -> "MofExperiment":
 
     from matgen.models.mofdiff_sampling import CoarseSamplerConfig
     from matgen.mof_config import (
+        MOF_STAGES,
         BlocksConfig,
+        MofEvaluateConfig,
         MofExperiment,
         MofPreprocessConfig,
         MofRelaxConfig,
@@ -33,10 +35,12 @@ def mofdiff_demo() -> "MofExperiment":
     )
     return MofExperiment(
         name="mofdiff_demo",
+        stages=(*MOF_STAGES[:-1], "shipped", "report"),
         preprocess=MofPreprocessConfig(source="mof_demo", shard_size=32),
         blocks=BlocksConfig(model=tiny_block_encoder(), train=replace(train, max_steps=200)),
         model=tiny_mofdiff(),
         train=train,
         sample=MofSampleConfig(count=32, shard_size=16, batch_size=16, sampler=CoarseSamplerConfig(num_steps=50)),
         relax=MofRelaxConfig(limit=16),
+        evaluate=MofEvaluateConfig(reference_limit=64),
     )
