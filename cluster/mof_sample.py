@@ -68,16 +68,20 @@ class MofSampleWork:
 
     def process(self, rows: Sequence[int]) -> list[Mapping[str, Any]]:
         """Sample them."""
-        assert self.model is not None, "setup comes first"
         done: list[Mapping[str, Any]] = []
         for start in range(0, len(rows), self.config.batch_size):
             ids = torch.tensor(list(rows[start : start + self.config.batch_size]), dtype=torch.int64)
             seeds = row_seed(self.seed, ids)
-            request = CoarseRequest(seeds=seeds.to(self.device), properties=self._wanted(len(ids)))
-            columns = sample_columns(self.model.sample(request, self.config.sampler))
+            columns = self.draw(seeds.to(self.device))
             for sample_id, seed, row in zip(ids.tolist(), seeds.tolist(), columns, strict=True):
                 done.append({"sample_id": sample_id, "seed": seed, **row})
         return done
+
+    def draw(self, seeds: torch.Tensor) -> list[dict[str, Any]]:
+        """Sample a batch, one framework for each seed."""
+        assert self.model is not None, "setup comes first"
+        request = CoarseRequest(seeds=seeds, properties=self._wanted(len(seeds)))
+        return sample_columns(self.model.sample(request, self.config.sampler))
 
     def failed(self, row: int, status: str, reason: str) -> Mapping[str, Any]:
         """A sample that could not be drawn."""
@@ -129,6 +133,12 @@ def sample_columns(samples: CoarseSamples) -> list[dict[str, Any]]:
     return rows
 
 
+def sample_shards(config: MofSampleConfig) -> list[Shard]:
+    """Cut the sample_ids into shards."""
+    starts = range(0, config.count, config.shard_size)
+    return [Shard(index, min(config.shard_size, config.count - start), start) for index, start in enumerate(starts)]
+
+
 def mof_sample(run: MofRun) -> dict[str, Any]:
     """Draw the experiment's samples and write `samples/`.
 
@@ -149,11 +159,10 @@ def mof_sample(run: MofRun) -> dict[str, Any]:
     lineage = run.open_stage("sample", config, {"checkpoint": content_hash(checkpoint)[:16]})
     if lineage.complete:
         return lineage.summary
-    starts = range(0, config.count, config.shard_size)
-    shards = [Shard(index, min(config.shard_size, config.count - start), start) for index, start in enumerate(starts)]
     settings = run.gpu_campaign("sample", shard_deadline_s=6 * 3600.0, row_deadline_s=600.0)
     work = MofSampleWork(checkpoint, config, run.experiment.seed)
-    summary = run_campaign(work, shards, run.directory("sample"), settings, lineage.table_metadata).as_dict()
-    finish_stage(run.directory("sample"), lineage, summary, time.monotonic() - started)
+    directory = run.directory("sample")
+    summary = run_campaign(work, sample_shards(config), directory, settings, lineage.table_metadata).as_dict()
+    finish_stage(directory, lineage, summary, time.monotonic() - started)
     logger.info("sample: %s in %.1f s", summary["status"], summary["seconds"])
     return summary

@@ -105,10 +105,12 @@ DIRECTORIES = {
     "preprocess": "records",
     "train_blocks": "block_encoder",
     "embed": "embedded",
+    "score_blocks": "block_scores",
     "train": "checkpoint",
     "sample": "samples",
     "decode": "structures",
     "relax": "relaxed",
+    "achieve": "achieved",
     "evaluate": "scores",
 }
 

@@ -20,6 +20,7 @@ from experiments.arguments import (
     add_relax,
     add_run,
 )
+from experiments.optimize import add_optimize
 from experiments.plan import add_plan
 from experiments.status import add_status
 from matgen.errors import MatgenError
@@ -77,6 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     command("list", "experiments.listing:list_experiments", "experiments and their stages")
     add_run(command)
     add_generate(command)
+    add_optimize(command)
     add_reconstruct(command)
     add_decompose(command)
     add_relax(command)

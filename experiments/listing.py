@@ -7,7 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments import mofdiff_demo, mofdiff_qmof, symmcd_custom, symmcd_demo, symmcd_mp20, symmcd_seed_comparison
+from experiments import (
+    mofdiff_demo,
+    mofdiff_property_comparison,
+    mofdiff_qmof,
+    symmcd_custom,
+    symmcd_demo,
+    symmcd_mp20,
+    symmcd_seed_comparison,
+)
 from matgen.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,6 +36,7 @@ EXPERIMENTS: dict[str, Callable[[], "Experiment | MofExperiment"]] = {
         mofdiff_demo.mofdiff_demo,
         mofdiff_qmof.mofdiff_qmof,
         mofdiff_qmof.mofdiff_qmof_paper,
+        mofdiff_property_comparison.mofdiff_property_comparison,
     )
 }
 

@@ -37,6 +37,7 @@ MOF_STAGE_FUNCTIONS = {
     "preprocess": "cluster.mof_preprocess:mof_preprocess",
     "train_blocks": "cluster.mof_train:train_blocks",
     "embed": "cluster.mof_embed:embed",
+    "score_blocks": "cluster.mof_score_blocks:score_blocks",
     "train": "cluster.mof_train:train_frameworks",
     "sample": "cluster.mof_sample:mof_sample",
     "decode": "cluster.mof_decode:mof_decode",
@@ -44,6 +45,10 @@ MOF_STAGE_FUNCTIONS = {
     "evaluate": "cluster.mof_evaluate:mof_evaluate",
     "report": "experiments.run:report_stage",
     "shipped": "experiments.shipped:shipped_mofs_stage",
+    "latent": "experiments.mof_comparison:latent_stage",
+    "conditional": "experiments.mof_comparison:conditional_stage",
+    "random": "experiments.mof_comparison:random_stage",
+    "compare": "experiments.mof_comparison:compare_stage",
 }
 
 

@@ -1,12 +1,14 @@
 """MofExperiment: what `matgen.config.Experiment` is for crystals, for metal-organic frameworks."""
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from matgen.config import ComposedExperiment
 from matgen.evaluation.adsorption import AdsorptionConfig
 from matgen.models.block_encoder import BlockEncoderConfig
 from matgen.models.mofdiff import MOFDiffConfig
 from matgen.models.mofdiff_latent import LatentConfig, PriorConfig
+from matgen.models.mofdiff_optimise import OptimiseConfig
 from matgen.models.mofdiff_sampling import CoarseSamplerConfig
 from matgen.models.mofdiff_score import ScoreConfig
 from matgen.mof.assemble import AssembleConfig
@@ -18,7 +20,7 @@ from matgen.sources.source import SourceConfig
 from matgen.training.state import TrainConfig
 
 MOF_STAGES = (
-    *("preprocess", "train_blocks", "embed", "train"),
+    *("preprocess", "train_blocks", "embed", "score_blocks", "train"),
     *("sample", "decode", "relax", "evaluate", "report"),
 )
 
@@ -28,8 +30,10 @@ class MofPreprocessConfig:
     """Settings of the stage preprocess.
 
     `source` is a path, or the name of a parquet file in the data folder. Frameworks of more than `max_blocks` blocks
-    have the status "too_large". `properties` names columns of the source that the diffusion learns. Splits are made as
-    for crystals.
+    have the status "too_large". `properties` names what the diffusion learns: columns of the source, or pores that are
+    measured here (pyzeo: void_fraction, pore_limiting_diameter, largest_cavity_diameter, accessible_surface_area) on a
+    share `measured_share` of the frameworks; the others are unknown, which training allows. Splits are made as for
+    crystals.
     """
 
     source: str = "qmof"
@@ -37,6 +41,7 @@ class MofPreprocessConfig:
     decompose: DecomposeConfig = field(default_factory=DecomposeConfig)
     max_blocks: int = 64
     properties: tuple[str, ...] = ()
+    measured_share: float = 0.0
     resplit: bool = False
     split_fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
     split_seed: int = 0
@@ -65,6 +70,24 @@ class MofSampleConfig:
     batch_size: int = 64
     sampler: CoarseSamplerConfig = field(default_factory=CoarseSamplerConfig)
     target: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MofOptimizeConfig:
+    """Settings of property-driven generation, which takes the place of the stage sample.
+
+    `goal` "target" asks for the value `target` of `property`, in the property's own unit; "maximize" and "minimize" for
+    as much and as little as possible. `way` is "latent" (latents moved by the property head), "conditional" (drawn
+    given the target, classifier-free guidance) or "random" (nothing asked for, to compare with). `start` is where
+    latents begin to move: "training" frameworks, encoded; draws of the "prior"; "auto" takes the first where it can.
+    """
+
+    property: str = "void_fraction"
+    target: float | None = None
+    goal: Literal["target", "maximize", "minimize"] = "target"
+    way: Literal["latent", "conditional", "random"] = "latent"
+    start: Literal["auto", "training", "prior"] = "auto"
+    latent: OptimiseConfig = field(default_factory=OptimiseConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +144,7 @@ class MofExperiment(ComposedExperiment):
     model: MOFDiffConfig = field(default_factory=MOFDiffConfig)
     train: TrainConfig = field(default_factory=lambda: TrainConfig(learning_rate=3e-4, batch_size=128))
     sample: MofSampleConfig = field(default_factory=MofSampleConfig)
+    optimize: MofOptimizeConfig = field(default_factory=MofOptimizeConfig)
     decode: MofDecodeConfig = field(default_factory=MofDecodeConfig)
     relax: MofRelaxConfig = field(default_factory=MofRelaxConfig)
     evaluate: MofEvaluateConfig = field(default_factory=MofEvaluateConfig)

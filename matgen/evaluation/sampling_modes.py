@@ -81,7 +81,9 @@ def compare_sampling_modes(
             *_novelty(table, references, config),
         )
     first, *others = metrics
-    differences = [_difference(a, b, first, other) for other in others for a, b in zip(metrics[first], metrics[other])]
+    differences = [
+        difference_of(a, b, first, other) for other in others for a, b in zip(metrics[first], metrics[other])
+    ]
     return ModeComparison(metrics, tuple(d for d in differences if d is not None), histograms)
 
 
@@ -157,8 +159,15 @@ def _as_texts(histogram: np.ndarray) -> np.ndarray:
     return np.repeat(np.arange(1, len(histogram) + 1), histogram).astype(np.str_).astype(object)
 
 
-def _difference(first: Metric, second: Metric, name_first: str, name_second: str) -> Difference | None:
-    """Square-and-add interval of a difference of independent figures (Newcombe 1998, method 10)."""
+def difference_of(first: Metric, second: Metric, name_first: str, name_second: str) -> Difference | None:
+    """A figure of one population minus the same of another; None where one of them has no interval.
+
+    Args:
+        first, second: the figure of each.
+        name_first, name_second: words for the populations.
+
+    Source: Newcombe, Statist. Med. 17 (1998) 873, method 10: square-and-add interval of independent figures.
+    """
     if first.value is None or second.value is None or first.interval is None or second.interval is None:
         return None
     value = first.value - second.value

@@ -146,7 +146,7 @@ class LatentPrior(nn.Module):
 
     def __init__(self, config: PriorConfig, dim: int, condition_dim: int) -> None:
         super().__init__()
-        self.process = GaussianProcess(config.process)
+        self.process, self.condition_dim = GaussianProcess(config.process), condition_dim
         self.enter = nn.Linear(dim + TIME_DIM + condition_dim, config.hidden)
         self.layers = nn.ModuleList(
             [
@@ -227,43 +227,3 @@ def eps_of_velocity(process: GaussianProcess, x_t: Tensor, v: Tensor, t: Int[Ten
     """The noise that v implies: sqrt(alpha_bar) v + sqrt(1 - alpha_bar) x_t."""
     alpha_bar = process.schedule.alpha_bar_at(t).to(x_t.dtype)[:, None]
     return alpha_bar.sqrt() * v + (1 - alpha_bar).sqrt() * x_t
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimiseConfig:
-    """Adam on the latent; `prior_weight` times |z|^2 / (2 dim) keeps it where the model has seen latents."""
-
-    num_steps: int = 300
-    learning_rate: float = 0.02
-    prior_weight: float = 0.1
-
-
-def optimise_latent(
-    heads: LatentHeads, z: Float[Tensor, "B Z"], target: Float[Tensor, "B P"], config: OptimiseConfig
-) -> Float[Tensor, "B Z"]:
-    """Move latents until the property head says what is wanted.
-
-    Args:
-        heads: of the trained model; unchanged.
-        z: where to start, from the prior or encoded frameworks.
-        target: standardised properties; NaN: any. Infinity asks for as much, or as little, as possible.
-        config: steps.
-
-    Returns:
-        the optimised latents.
-
-    Source: Fu et al., MOFDiff (arXiv 2310.10732), section 3.4, with a term for the prior.
-    """
-    z = z.detach().clone().requires_grad_(True)
-    wanted, endless = ~target.isnan(), target.isinf()
-    goal = torch.where(wanted & ~endless, target, torch.zeros_like(target))
-    sign = torch.where(endless, target.sign(), torch.zeros_like(target))
-    optimizer = torch.optim.Adam([z], lr=config.learning_rate)
-    with torch.enable_grad():
-        for _ in range(config.num_steps):
-            predicted = heads.properties(z)
-            miss = torch.where(wanted & ~endless, (predicted - goal).square(), -sign * predicted)
-            loss = miss.sum() + config.prior_weight * 0.5 * z.square().mean(-1).sum()
-            (z.grad,) = torch.autograd.grad(loss, z)
-            optimizer.step()
-    return z.detach()

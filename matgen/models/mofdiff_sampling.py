@@ -25,6 +25,7 @@ class CoarseStream(IntEnum):
     FEATURES_START = Stream.MODEL + 9
     COORDS_START = Stream.MODEL + 10
     COUNTS = Stream.MODEL + 11
+    START = Stream.MODEL + 12
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from matgen.diffusion.noise import CounterNoise, row_seed
 from matgen.diffusion.schedule import ScheduleConfig, SigmaConfig
 from matgen.diffusion.wrapped_normal_lattice import LatticeNormalConfig
 from matgen.models.mofdiff import MOFDiff, MOFDiffConfig, paper_config
-from matgen.models.mofdiff_latent import LatentConfig, OptimiseConfig, PriorConfig, optimise_latent
+from matgen.models.mofdiff_latent import LatentConfig, PriorConfig
 from matgen.models.mofdiff_losses import property_loss
 from matgen.models.mofdiff_sampling import CoarseRequest, CoarseSamplerConfig, draw_counts
 from matgen.models.mofdiff_score import ScoreConfig, State
@@ -306,21 +306,6 @@ def test_frameworks_are_learnt_by_heart_and_made_again():
     torch.testing.assert_close(made.lattice.det().abs(), batch.lattice.det().abs(), rtol=0.4, atol=0)
     spread = (made.embedding - batch.embedding.mean(0)) / batch.embedding.std(0)
     assert 0.3 < spread.square().mean() < 2  # of the size of the data
-
-
-def test_latents_are_optimised():
-    model, z = model_of(disturbed=False), torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
-    before = [p.clone() for p in model.parameters()]
-    target = torch.tensor([[0.1, torch.nan], [torch.nan, -0.1], [torch.inf, torch.nan]])
-    config = OptimiseConfig(num_steps=200, learning_rate=0.05, prior_weight=0.001)
-    found = optimise_latent(model.heads, z, target, config)
-    told, start = model.heads(found).properties, model.heads(z).properties
-    torch.testing.assert_close(told[0, 0], target[0, 0], rtol=0, atol=0.02)
-    torch.testing.assert_close(told[1, 1], target[1, 1], rtol=0, atol=0.02)
-    assert told[2, 0] > start[2, 0]
-    kept = optimise_latent(model.heads, z, target * torch.nan, replace(config, prior_weight=1.0))
-    assert (kept.norm(dim=-1) < 0.5 * z.norm(dim=-1)).all()
-    assert all((a == b).all() for a, b in zip(before, model.parameters()))
 
 
 def test_settings_that_do_not_fit_are_refused():
