@@ -32,7 +32,7 @@ step() {
 }
 
 start_ray() {
-    local head temp options again
+    local head temp options again agents
     head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
     if [ -n "${MATGEN_INTERFACE:-}" ]; then
         HEAD_IP=$(ip -4 -o addr show "$MATGEN_INTERFACE" | awk '{sub("/.*", "", $4); print $4; exit}')
@@ -46,16 +46,21 @@ start_ray() {
     RAY_FILES=$(umask 077 && mkdir -p .slurm && mktemp -d "$PWD/.slurm/job-$SLURM_JOB_ID-XXXXXX") # for you alone
     export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$RAY_FILES/token
     (umask 077 && head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$RAY_AUTH_TOKEN_PATH")
+    agents=$((10000 + 4 * (SLURM_JOB_ID % 2500))) # given, so that a raylet need not wait for its agents
     options=(--num-cpus="$CPUS" --num-gpus="$GPUS" --min-worker-port=0 --max-worker-port=0 --disable-usage-stats
+        --dashboard-agent-listen-port=$agents --dashboard-agent-grpc-port=$((agents + 1))
+        --runtime-env-agent-port=$((agents + 2)) --metrics-export-port=$((agents + 3))
         --object-store-memory=$((${MATGEN_OBJECT_STORE_MB:-500} * 1048576)) --block)
-    step 1 -w "$head" "${MATGEN_PREFIX[@]}" ray start --head --node-ip-address="$HEAD_IP" --port="$PORT" \
+    # Ray gives a head 30 s to start, which a busy node or a slow file system may not manage: three tries, until it is up.
+    tries='trap "kill \$!; wait; exit 0" TERM INT; for _ in 1 2 3; do "$@" & wait $!; [ -e "$0" ] && break; pkill -KILL -f "$RAY_TMP/session"; done; exit 1'
+    step 1 -w "$head" bash -c "$tries" "$RAY_FILES/up" "${MATGEN_PREFIX[@]}" python slurm/start_ray.py --head --node-ip-address="$HEAD_IP" --port="$PORT" \
         --temp-dir="$temp" --dashboard-host=127.0.0.1 --dashboard-port=$((PORT + 10000)) "${options[@]}" >"$RAY_FILES/head.log" 2>&1 &
     HEAD_STEP=$! WORKER_STEP=
     if [ "$NUM_NODES" -gt 1 ]; then
         # A raylet that dies, or is there before the head, is started again.
-        again='trap "kill \$!; wait; exit 0" TERM INT; while :; do "$@" & wait $!; sleep 1; done'
+        again='trap "kill \$!; wait; exit 0" TERM INT; while :; do "$@" & wait $!; pkill -KILL -f "$RAY_TMP/session"; sleep 1; done'
         step $((NUM_NODES - 1)) -x "$head" bash -c "$again" raylet "${MATGEN_PREFIX[@]}" \
-            ray start --address="$RAY_ADDRESS" "${options[@]}" >"$RAY_FILES/workers.log" 2>&1 &
+            python slurm/start_ray.py --address="$RAY_ADDRESS" "${options[@]}" >"$RAY_FILES/workers.log" 2>&1 &
         WORKER_STEP=$!
     fi
     "${MATGEN_PREFIX[@]}" python slurm/wait_for_ray.py "$NUM_NODES" --seconds "${MATGEN_RAY_WAIT_S:-600}" &
@@ -66,6 +71,7 @@ start_ray() {
         tail -n 15 "$RAY_FILES"/*.log >&2
         return 1
     fi
+    touch "$RAY_FILES/up"
     say "Ray is up at $RAY_ADDRESS: $NUM_NODES nodes, $ALL_CPUS CPUs, $ALL_GPUS GPUs"
 }
 
