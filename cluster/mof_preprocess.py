@@ -242,6 +242,8 @@ def source_path(name: str, data: Path | None) -> str:
         name: of the data set, or a path.
         data: folder of data sets; None takes the variable MATGEN_DATA.
     """
+    if len(Path(name).parts) > 1:
+        return name
     folders = [EMBEDDED, data or Path(os.environ["MATGEN_DATA"])] if data or "MATGEN_DATA" in os.environ else [EMBEDDED]
     for folder in folders:
         for file in sorted(folder.glob(f"{name}*.parquet")):

@@ -20,6 +20,7 @@ from experiments.arguments import (
     add_relax,
     add_run,
 )
+from experiments.build_mofs import add_build_mofs
 from experiments.optimize import add_optimize
 from experiments.plan import add_plan
 from experiments.status import add_status
@@ -80,6 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_generate(command)
     add_optimize(command)
     add_reconstruct(command)
+    add_build_mofs(command)
     add_decompose(command)
     add_relax(command)
     add_evaluate(command)

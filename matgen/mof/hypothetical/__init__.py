@@ -1,0 +1,1 @@
+"""Hypothetical frameworks: building blocks placed on the vertices and edges of nets by PORMAKE (an extra, MIT)."""
