@@ -109,7 +109,8 @@ def run_campaign(
             raise StageError(f"{config.description}: no shard from {config.shards[0]} to {config.shards[1] - 1}")
     remove_leftovers(out_dir, shards)
     todo = [shard for shard in shards if not (out_dir / shard.file_name).exists()]
-    tally = Tally(out_dir, config.description, shards, todo, config.progress, config.tracker_id)
+    draws = "structure_frac_coords" in work.schema.names
+    tally = Tally(out_dir, config.description, shards, todo, config.progress, config.tracker_id, draws=draws)
     finished = False
     try:
         _work_through(work, todo, out_dir, dict(metadata or {}), tally, config)

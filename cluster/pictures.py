@@ -1,11 +1,15 @@
-"""A picture of what the model makes at this point of its training: a few samples, decoded and drawn."""
+"""Pictures of what a model makes: a few samples at this point of its training, and good rows of a campaign."""
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from cluster.parts import iterate_rows
 from matgen.crystal.space_group import hermann_mauguin_symbol
+from matgen.crystal.structure import Structure
 from matgen.data.priors import NUM_SPECIES, Priors
 from matgen.diffusion.sampler import SamplerConfig
 from matgen.evaluation.report.picture import ATOM_SCALE, Scene, make_scene
@@ -16,6 +20,7 @@ from matgen.representations.asymmetric_unit import AsymmetricUnit
 from matgen.representations.decode import DecodedCrystal, decode
 
 _COLUMNS = 4
+_STRUCTURE = ("sample_id", "status", "lattice", "structure_frac_coords", "structure_atomic_numbers")
 
 
 def picture_of_samples(
@@ -40,7 +45,7 @@ def picture_of_samples(
     device = next(model.parameters()).device
     crystals = decode(_units(model.sample(request.to(device), config.sampler)))
     path.parent.mkdir(parents=True, exist_ok=True)
-    _draw(crystals, path)
+    _draw([_titled(crystal) for crystal in crystals], path)
     return sum(crystal.status == "ok" and not crystal.raw_clash for crystal in crystals)
 
 
@@ -61,22 +66,52 @@ def _units(batch: SampleBatch) -> list[AsymmetricUnit]:
     ]
 
 
-def _draw(crystals: list[DecodedCrystal], path: Path) -> None:
+def picture_of_parts(directory: Path, path: Path, count: int = 8) -> int:
+    """Draw the first good rows of a campaign's finished parts, crystals or frameworks.
+
+    Args:
+        directory: of the parts; their rows have the columns of a structure.
+        path: PNG file to write; its folder is made.
+        count: rows to draw.
+
+    Returns:
+        How many were drawn; with none there is no file.
+    """
+    good = (row for row in iterate_rows(directory, _STRUCTURE) if row["status"] == "ok" and row["lattice"] is not None)
+    shown = []
+    for row in itertools.islice(good, count):
+        structure = Structure(
+            lattice=np.reshape(row["lattice"], (3, 3)),
+            frac_coords=np.reshape(row["structure_frac_coords"], (-1, 3)),
+            atomic_numbers=np.asarray(row["structure_atomic_numbers"], dtype=np.int64),
+        )
+        shown.append((structure, f"sample {row['sample_id']}\n{structure.formula}"))
+    if shown:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _draw(shown, path)
+    return len(shown)
+
+
+def _titled(crystal: DecodedCrystal) -> tuple[Structure | None, str]:
+    number = crystal.space_group_number
+    said = crystal.structure.formula if crystal.structure is not None else crystal.status
+    problem = "" if crystal.status == "ok" and not crystal.raw_clash else " (clash)"
+    return crystal.structure, f"{said}{problem}\n{number} {hermann_mauguin_symbol(number)}"
+
+
+def _draw(shown: Sequence[tuple[Structure | None, str]], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows = -(-len(crystals) // _COLUMNS)
+    rows = -(-len(shown) // _COLUMNS)
     figure = Figure(figsize=(2.6 * _COLUMNS, 2.8 * rows), layout="constrained")
-    for place, crystal in enumerate(crystals):
+    for place, (structure, title) in enumerate(shown):
         axes = figure.add_subplot(rows, _COLUMNS, place + 1)
         axes.set_aspect("equal")
         axes.set_axis_off()
-        number = crystal.space_group_number
-        said = crystal.structure.formula if crystal.structure is not None else crystal.status
-        problem = "" if crystal.status == "ok" and not crystal.raw_clash else " (clash)"
-        axes.set_title(f"{said}{problem}\n{number} {hermann_mauguin_symbol(number)}", fontsize=8)
-        if crystal.structure is not None:
-            _draw_scene(axes, make_scene(crystal.structure))
+        axes.set_title(title, fontsize=8)
+        if structure is not None:
+            _draw_scene(axes, make_scene(structure))
     FigureCanvasAgg(figure).print_png(str(path))
 
 

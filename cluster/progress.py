@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import platform
 import time
@@ -19,6 +20,7 @@ from cluster.tracking import Tracker, open_tracker
 WRITE_EVERY_S = 2.0
 TRACK_EVERY_S = 10.0
 TRACK_AFTER_S = 30.0  # a campaign that is shorter is not worth a W&B run
+DRAW_EVERY_S = 600.0
 RATE_WINDOW_S = 120.0
 MAX_REASONS = 200
 
@@ -33,6 +35,7 @@ class Tally:
         todo: those without a part.
         shows_bar: None shows it on a terminal only.
         tracker_id: of the W&B run; empty for none.
+        draws: the parts hold structures: the W&B run gets a picture of good ones, now and then and at the end.
     """
 
     def __init__(
@@ -43,6 +46,8 @@ class Tally:
         todo: Sequence[Shard],
         shows_bar: bool | None = None,
         tracker_id: str = "",
+        *,
+        draws: bool = False,
     ) -> None:
         total = sum(shard.num_rows for shard in shards)
         initial = total - sum(shard.num_rows for shard in todo)
@@ -79,6 +84,7 @@ class Tally:
         self._recent: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
         self._written = self._tracked = self._began = time.monotonic()
         self._tracker_id = tracker_id
+        self._draws, self._drawn = draws, -math.inf
         self._stack = contextlib.ExitStack()
         self._tracker: Tracker | None = None
 
@@ -114,6 +120,7 @@ class Tally:
         if self.rows:
             self._write(finished=finished)
             if self._tracker is not None:
+                self._drawn = -math.inf
                 self._track()
                 self._tracker.summary(self.values(finished=finished))
         self._stack.close()
@@ -168,4 +175,16 @@ class Tally:
         metrics["workers"] = float(sum(self.workers.values()))
         metrics |= {f"status/{word}": count / max(1, self.rows) for word, count in self.status.items()}
         metrics |= {f"reason/{text}": float(count) for text, count in self.reasons.most_common(10)}
-        self._tracker.log(metrics, int(values["rows_before"]) + self.rows)
+        step = int(values["rows_before"]) + self.rows
+        self._tracker.log(metrics, step)
+        if self._draws and self._tracker.active and time.monotonic() - self._drawn >= DRAW_EVERY_S:
+            self._drawn = time.monotonic()
+            self._draw(self._tracker, step)
+
+    def _draw(self, tracker: Tracker, step: int) -> None:
+        from cluster.pictures import picture_of_parts
+
+        path = self.path.parent.parent / "pictures" / f"{self._fixed['description']}.png"
+        with contextlib.suppress(OSError):  # as in _write
+            if picture_of_parts(self.path.parent, path):
+                tracker.image("good samples", path, step)

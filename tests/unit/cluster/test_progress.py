@@ -3,12 +3,17 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cluster import progress
-from cluster.parts import Shard
+from cluster.decode import STRUCTURE_SCHEMA, structure_columns
+from cluster.parts import Shard, write_part
 from cluster.pieces import Report
 from cluster.progress import Tally
+from matgen.crystal.structure import Structure
+
+POLONIUM = Structure(np.eye(3) * 3.3, np.zeros((1, 3)), np.array([84]))
 
 
 def test_the_file_and_the_tracker_say_what_happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,3 +46,19 @@ def test_reasons_do_not_grow_without_end(tmp_path: Path) -> None:
     for i in range(5000):
         tally.add(Report(1, {"failed": 1}, {f"failed: {chr(0x4E00 + i)}": 1}, 0.0))
     assert len(tally.reasons) <= 2 * progress.MAX_REASONS and tally.status["failed"] == 5000
+
+
+def test_a_campaign_of_structures_shows_pictures_of_good_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "TRACK_AFTER_S", 0.0)
+    monkeypatch.setattr(progress, "TRACK_EVERY_S", 0.0)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    out, shards = tmp_path / "structures", [Shard(0, 2, None)]
+    good = {"sample_id": 0, "status": "ok", **structure_columns(POLONIUM)}
+    write_part(out / "part-000000.parquet", [good, {"sample_id": 1, "status": "overlap"}], STRUCTURE_SCHEMA, {})
+    tally = Tally(out, "decode", shards, shards, shows_bar=False, tracker_id="run-1-decode", draws=True)
+    tally.add(Report(2, {"ok": 1, "overlap": 1}, {}, 1.0))
+    tally.beat()
+    tally.close(finished=True)
+    assert (tmp_path / "pictures" / "decode.png").stat().st_size > 1000
+    shown = list((tmp_path / "wandb").glob("offline-run-*/files/media/images/good samples_*.png"))
+    assert shown, "W&B keeps it, too"
