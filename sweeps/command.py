@@ -32,7 +32,8 @@ def main(defaults: Defaults, description: str, argv: Sequence[str] | None = None
         The exit code: 0, 2 for an error that its one line explains, 130 after an interruption.
     """
     parser = build_parser(defaults, description)
-    arguments = parser.parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = parser.parse_args(words, argparse.Namespace(words=words))
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
         summary = sweep(defaults, arguments)
@@ -135,7 +136,7 @@ def _begun(defaults: Defaults, arguments: argparse.Namespace) -> tuple[Journal, 
     out = (arguments.out or Path(defaults.out)).resolve()
     sources = {name: getattr(arguments, name) for name in ("data", "records")}
     sources = {name: str(path.resolve()) for name, path in sources.items() if path is not None}
-    return create_sweep(out, config, experiment, space, sources), experiment, space
+    return create_sweep(out, config, experiment, space, sources, arguments.words), experiment, space
 
 
 def _check_resources(config: SweepConfig, address: str | None) -> None:

@@ -15,6 +15,7 @@ from cluster.mof_sample import MofSampleWork
 from cluster.mof_train import train_blocks
 from cluster.run import AnyRun
 from matgen.data.mof_records import CoarseRecords
+from matgen.data.mof_statistics import CoarseStatistics
 from matgen.errors import MatgenError
 from matgen.models.mofdiff import MOFDiff
 from matgen.training.state import TrainConfig
@@ -39,10 +40,11 @@ class Frameworks(Blocks):
     )
 
     def prepare(self, run: AnyRun) -> Path:
-        """Make records, train the block encoder and embed, unless an embedded folder was named."""
-        if run.records is not None:
+        """Make records, train the block encoder and embed; of records that were named what is left of that."""
+        if run.records is None:
+            mof_preprocess(run)
+        elif (run.records / CoarseStatistics.file_name).exists():
             return run.records
-        mof_preprocess(run)
         train_blocks(run)
         embed(run)
         return run.directory("embed")

@@ -5,7 +5,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -227,7 +227,12 @@ def claimed(directory: Path) -> Iterator[None]:
 
 
 def create_sweep(
-    directory: Path, config: SweepConfig, experiment: Any, space: Space, sources: Mapping[str, str] | None = None
+    directory: Path,
+    config: SweepConfig,
+    experiment: Any,
+    space: Space,
+    sources: Mapping[str, str] | None = None,
+    arguments: Sequence[str] = (),
 ) -> Journal:
     """Begin a sweep in a directory of its own.
 
@@ -237,6 +242,7 @@ def create_sweep(
         experiment: whose points are tried.
         space: its points.
         sources: where `data` and `records` lie, for a sweep that is resumed before it has made its records.
+        arguments: of the command line, for whoever reads sweep.json, and for the second part of MOFDiff's sweep.
 
     Raises:
         StageError: the directory holds another sweep or anything else, or cannot be written.
@@ -252,6 +258,7 @@ def create_sweep(
         "even": isinstance(config.budget, EvenBudget),
         "experiment": values,
         "space": {"name": space.name, "digest": digest(space), "parameters": list(space.names)},
+        "arguments": list(arguments),
         "sources": dict(sources or {}),
         "code_version": code_version(),
         "versions": environment_versions(),

@@ -15,7 +15,7 @@ from pathlib import Path
 from sweeps.arguments import Defaults
 from sweeps.budget import BudgetConfig
 from sweeps.command import main
-from sweeps.journal import ConfirmConfig, SweepConfig
+from sweeps.journal import ConfirmConfig, SweepConfig, open_sweep
 
 _OUT = "sweeps-out/mofdiff_demo"
 PARTS = {
@@ -80,15 +80,24 @@ def tune(argv: list[str]) -> int:
         return main(PARTS["blocks"], __doc__ or "", argv)
     resume, out = _take(argv, "--resume"), _take(argv, "--out") or _OUT
     base = Path(resume or out)
-    for name in PARTS:
-        folder = base / name
-        where = ["--resume", str(folder)] if resume and folder.exists() else ["--out", str(folder)]
-        found = base / "blocks" / "best.json"
-        more = ["--config", str(found)] if name == "frameworks" and "--out" in where else []
-        code = main(PARTS[name], __doc__ or "", [*argv, *where, *more])
-        if code != 0:
-            return code
-    return 0
+    if resume and not (base / "blocks").exists():
+        print(f"tune_mofdiff.py: {base}: no sweep here (no blocks/sweep.json)", file=sys.stderr)
+        return 2
+    if not resume and (base / "frameworks").exists():
+        print(f"tune_mofdiff.py: {base} holds a sweep already: go on with --resume {base}", file=sys.stderr)
+        return 2
+    code = main(PARTS["blocks"], __doc__ or "", [*argv, "--resume" if resume else "--out", str(base / "blocks")])
+    if code != 0:
+        return code
+    folder = base / "frameworks"
+    if folder.exists():
+        return main(PARTS["frameworks"], __doc__ or "", [*argv, "--resume", str(folder)])
+    if resume:  # the second part begins as the first one did, whatever this command says
+        _, about = open_sweep(base / "blocks")
+        argv = [str(word) for word in about["arguments"]]
+        _take(argv, "--out")
+    found = str(base / "blocks" / "best.json")
+    return main(PARTS["frameworks"], __doc__ or "", [*argv, "--out", str(folder), "--config", found])
 
 
 def _take(argv: list[str], option: str) -> str | None:

@@ -121,6 +121,29 @@ def test_mofdiff_knows_its_parts(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert tune(["--experiment", "symmcd_demo", "--out", str(tmp_path / "out")]) == 2
     assert "no experiment on frameworks" in capsys.readouterr().err
     assert set(PARTS) == {"blocks", "frameworks"}
+    begun(tmp_path / "crystals")
+    before = contents(tmp_path / "crystals")
+    assert tune(["--resume", str(tmp_path / "crystals")]) == 2
+    assert "no sweep here" in capsys.readouterr().err
+    (tmp_path / "both" / "frameworks").mkdir(parents=True)
+    assert tune(["--out", str(tmp_path / "both")]) == 2
+    assert "holds a sweep already" in capsys.readouterr().err
+    assert contents(tmp_path / "crystals") == before and not (tmp_path / "crystals" / "blocks").exists()
+
+
+def test_the_second_part_of_a_resumed_sweep_begins_as_the_first_one_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--trials", "3", "--out", str(tmp_path / "s" / "blocks")]
+    create_sweep(tmp_path / "s" / "blocks", SweepConfig(trials=3), symmcd_demo(), DEMO, {}, words)
+    called: list[list[str]] = []
+    monkeypatch.setattr("sweeps.tune_mofdiff.main", lambda part, text, argv: called.append(argv) or 0)
+    assert tune(["--resume", str(tmp_path / "s")]) == 0
+    frameworks, best = tmp_path / "s" / "frameworks", tmp_path / "s" / "blocks" / "best.json"
+    assert called == [
+        ["--resume", str(tmp_path / "s" / "blocks")],
+        ["--trials", "3", "--out", str(frameworks), "--config", str(best)],
+    ]
 
 
 def test_concurrency_follows_the_resources() -> None:
