@@ -7,17 +7,18 @@ if TYPE_CHECKING:
 
 
 def mofdiff_demo() -> "MofExperiment":
-    """The whole line on frameworks in minutes on a laptop, tiny networks; --set preprocess.source=FILE says on what"""
+    """The whole line on frameworks in minutes on a laptop, on embedded hypothetical MOFs, tiny networks, a report"""
     from dataclasses import replace
 
     from matgen.models.mofdiff_sampling import CoarseSamplerConfig
+    from matgen.mof.lookup import LookupConfig
     from matgen.mof_config import (
         MOF_STAGES,
         BlocksConfig,
+        MofDecodeConfig,
         MofEvaluateConfig,
         MofExperiment,
         MofPreprocessConfig,
-        MofRelaxConfig,
         MofSampleConfig,
         TrainConfig,
         tiny_block_encoder,
@@ -25,8 +26,8 @@ def mofdiff_demo() -> "MofExperiment":
     )
 
     train = TrainConfig(
-        max_steps=300,
-        batch_size=64,
+        max_steps=200,
+        batch_size=48,
         learning_rate=1e-3,
         warmup_steps=20,
         validate_every=100,
@@ -37,10 +38,10 @@ def mofdiff_demo() -> "MofExperiment":
         name="mofdiff_demo",
         stages=(*MOF_STAGES[:-1], "shipped", "report"),
         preprocess=MofPreprocessConfig(source="mof_demo", shard_size=32),
-        blocks=BlocksConfig(model=tiny_block_encoder(), train=replace(train, max_steps=200)),
+        blocks=BlocksConfig(model=tiny_block_encoder(), train=replace(train, max_steps=150)),
         model=tiny_mofdiff(),
         train=train,
-        sample=MofSampleConfig(count=32, shard_size=16, batch_size=16, sampler=CoarseSamplerConfig(num_steps=50)),
-        relax=MofRelaxConfig(limit=16),
-        evaluate=MofEvaluateConfig(reference_limit=64),
+        sample=MofSampleConfig(count=24, shard_size=12, batch_size=12, sampler=CoarseSamplerConfig(num_steps=50)),
+        decode=MofDecodeConfig(lookup=LookupConfig(num_tries=2)),
+        evaluate=MofEvaluateConfig(reference_limit=48),
     )

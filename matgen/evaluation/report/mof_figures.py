@@ -14,7 +14,7 @@ from matgen.evaluation.report.svg import Series, grouped_bars, histogram, legend
 
 _FIELDS = (*PORE_FIELDS, ("density", "density", "g/cm³"))
 _MARKS = {"pore_limiting_diameter": [(2.4, "2.4 Å: a check")]}
-_LAST_BLOCK = 24
+_LAST_BLOCK = 20
 
 
 @dataclass(frozen=True, eq=False)
