@@ -15,6 +15,7 @@ from matgen.sources.columns import split_of_name
 from matgen.sources.csv_table import open_csv
 from matgen.sources.files import ARCHIVE_SUFFIXES, holds_structures, open_files
 from matgen.sources.frames import NAMES_OF_FILES, format_of
+from matgen.sources.mof_sets import MOF_SETS, mof_set_name, open_mof_set, open_tabled, property_table
 from matgen.sources.named import NAMES, PROTOTYPES, local_files, normalised
 from matgen.sources.parquet_table import open_parquet
 from matgen.sources.prototypes import open_prototypes
@@ -166,7 +167,8 @@ def open_source(
     """Opens a path or a named data set and counts its structures; none is parsed yet.
 
     Args:
-        spec: a file, folder or archive, or one of the names mp_20, mpts_52, perov_5, carbon_24, aflow.
+        spec: a file, folder or archive, or one of the names mp_20, mpts_52, perov_5, carbon_24, aflow; or, where no
+            such path is there, bw_db, qmof, core_mof.
         data_dir: where the files of named data sets are; else the folder that MATGEN_DATA names, else a download.
         config: the limits.
         splits: only these splits of a named data set, or files that are named after them; None is all.
@@ -181,6 +183,8 @@ def open_source(
     name = str(spec)
     if normalised(name) in NAMES:
         segments = _named_segments(normalised(name), data_dir, splits)
+    elif mof_set_name(name) and not Path(name).exists():
+        segments = open_mof_set(mof_set_name(name), Path(data_dir) if data_dir else None)
     else:
         segments = _path_segments(Path(spec).expanduser())
         if splits is not None:
@@ -199,7 +203,9 @@ def _named_segments(name: str, data_dir: str | Path | None, splits: Sequence[str
 
 def _path_segments(path: Path) -> list[Segment]:
     if not path.exists():
-        raise SourceError(f"{path}: no such file or folder, and not one of the data sets {', '.join(sorted(NAMES))}")
+        raise SourceError(
+            f"{path}: no such file or folder, and not one of the data sets {', '.join(sorted([*NAMES, *MOF_SETS]))}"
+        )
     lower = path.name.lower()
     if path.is_dir():
         return _folder_segments(path)
@@ -212,9 +218,10 @@ def _path_segments(path: Path) -> list[Segment]:
 
 
 def _folder_segments(path: Path) -> list[Segment]:
-    """Structure files where there are any (with subfolders), else the tables of the folder itself."""
+    """Structure files where there are any (with subfolders, and properties from a table), else the folder's tables."""
     if holds_structures(path):
-        return [open_files(path)]
+        table = property_table(path)
+        return [open_files(path) if table is None else open_tabled(path, table)]
     tables = sorted(entry for entry in path.iterdir() if entry.name.lower().endswith(_TABLE_SUFFIXES))
     if not tables:
         raise SourceError(f"{path}: neither structure files ({NAMES_OF_FILES}) nor tables (.csv, .parquet) in it")
