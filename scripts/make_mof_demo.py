@@ -36,8 +36,8 @@ def main(directory: Path) -> None:
                 rows.append({key: row[key] for key in COLUMNS})
     for row, split in zip(rows, assign_splits([row["name"] for row in rows], (0.8, 0.1, 0.1), 0), strict=True):
         row["split"] = split
-    command = json.loads((directory / "run.json").read_text())["command"]
-    write_table(OUTPUT, pa.Table.from_pylist(rows), {"origin": ORIGIN, "licence": "MIT", "command": command})
+    config = json.dumps(json.loads((directory / "run.json").read_text())["config"])
+    write_table(OUTPUT, pa.Table.from_pylist(rows), {"origin": ORIGIN, "licence": "MIT", "build_mofs": config})
     print(f"{len(rows)} frameworks, {OUTPUT.stat().st_size / 1e6:.2f} MB: {OUTPUT}")
 
 
