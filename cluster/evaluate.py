@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,25 +12,26 @@ import pyarrow as pa
 
 from cluster.campaign import CampaignConfig, run_campaign
 from cluster.lineage import StageLineage, finish_stage, require_stage
-from cluster.parts import Shard, part_paths, read_table, write_table
+from cluster.parts import Shard, read_table, write_table
 from cluster.populations import (
-    Entry,
     Population,
     RecordPopulation,
     SampledPopulation,
     structures_of,
 )
 from cluster.run import Run
+from cluster.scoring import MatchWork, ScoreWork, columns_of
+from cluster.scoring import plain as _plain
+from cluster.scoring import table_of as _table_of
 from cluster.session import ray_mapper
 from matgen.config import EvaluateStageConfig
 from matgen.crystal.structure import Structure
 from matgen.errors import MissingDependencyError, StageError
 from matgen.evaluation.fingerprints import Fingerprints, concat_fingerprints, fingerprint_structures
-from matgen.evaluation.novelty import MatchConfig, formula_shards, match_structures, spread_matches
+from matgen.evaluation.novelty import formula_shards, spread_matches
 from matgen.evaluation.population import References
 from matgen.evaluation.reference_index import ReferenceIndex
 from matgen.evaluation.references import build_references
-from matgen.evaluation.scores import ScoreConfig, score_structures
 from matgen.evaluation.summary import Summary, summarize
 from matgen.evaluation.table import Table
 from matgen.sources.download import cache_dir
@@ -39,95 +40,6 @@ logger = logging.getLogger(__name__)
 
 MATCH_SHARDS = 32
 FINGERPRINTS_A_PIECE = 20
-
-
-class ScoreWork:
-    """Scores the crystals of a shard, one by one."""
-
-    def __init__(self, population: Population, config: ScoreConfig, extra: Sequence[str]) -> None:
-        self.population = population
-        self.config = config
-        self.extra = tuple(extra)
-        self.schema = pa.schema(
-            [
-                ("id", pa.string()),
-                ("sample_id", pa.int64()),
-                *_fields(score_structures([None], [0], config)),
-                *((name, pa.float64()) for name in self.extra),
-            ]
-        )
-
-    def setup(self) -> None:
-        """Nothing to load."""
-
-    def load(self, shard: Shard) -> Sequence[Entry]:
-        """The crystals of a shard."""
-        return self.population.read(shard)[: shard.num_rows]
-
-    def process(self, rows: Sequence[Entry]) -> list[Mapping[str, Any]]:
-        """Score them."""
-        table = score_structures(
-            [row.structure for row in rows],
-            [row.space_group_requested for row in rows],
-            self.config,
-            statuses=[row.status for row in rows],
-            reasons=[row.reason for row in rows],
-        )
-        scores = [{name: _plain(values[i]) for name, values in table.items()} for i in range(len(rows))]
-        return [
-            {"id": row.id, "sample_id": row.sample_id, **score, **row.extra}
-            for row, score in zip(rows, scores, strict=True)
-        ]
-
-    def failed(self, row: Entry, status: str, reason: str) -> Mapping[str, Any]:
-        """A crystal that could not be scored: the row of a missing one."""
-        table = score_structures([None], [row.space_group_requested], self.config, statuses=[status], reasons=[reason])
-        score = {name: _plain(values[0]) for name, values in table.items()}
-        return {"id": row.id, "sample_id": row.sample_id, **score, **row.extra}
-
-
-class MatchWork:
-    """Finds equal structures among samples of equal formulas, and in the training set."""
-
-    schema = pa.schema(
-        [
-            ("sample_id", pa.int64()),
-            ("component", pa.int64()),
-            ("component_size", pa.int64()),
-            ("novel_train", pa.bool_()),
-            ("match_train", pa.string()),
-            ("status", pa.string()),
-            ("reason", pa.string()),
-        ]
-    )
-
-    def __init__(self, samples: ReferenceIndex, train: ReferenceIndex, config: MatchConfig) -> None:
-        self.samples = samples
-        self.train = train
-        self.config = config
-
-    def setup(self) -> None:
-        """Nothing to load."""
-
-    def load(self, shard: Shard) -> Sequence[int]:
-        """Rows of the samples' index."""
-        return list(shard.payload)
-
-    def process(self, rows: Sequence[int]) -> list[Mapping[str, Any]]:
-        """Match them."""
-        ids = [int(self.samples.ids[row]) for row in rows]
-        known = self.train.select_formulas({str(self.samples.formulas[row]) for row in rows})
-        table = match_structures([self.samples[row] for row in rows], ids, {"train": known}, self.config)
-        return [
-            {**{name: _plain(values[i]) for name, values in table.items()}, "status": "ok", "reason": ""}
-            for i in range(len(rows))
-        ]
-
-    def failed(self, row: int, status: str, reason: str) -> Mapping[str, Any]:
-        """A structure that could not be compared counts as its own class, and as known."""
-        sample_id = int(self.samples.ids[row])
-        own = {"component": sample_id, "component_size": 1, "novel_train": False, "match_train": ""}
-        return {"sample_id": sample_id, **own, "status": status, "reason": reason}
 
 
 def evaluate_stage(run: Run) -> dict[str, Any]:
@@ -313,31 +225,6 @@ def _write(out: Path, table: Table, summary: Summary, lineage: StageLineage) -> 
         raise StageError(f"cannot write {out / 'summary.json'}: {error.strerror or error}") from error
 
 
-def _table_of(directory: Path) -> Table:
-    """Read all parts as columns; text as object arrays."""
-    return _columns(pa.concat_tables([read_table(path) for path in part_paths(directory)]))
-
-
-def _columns(table: pa.Table) -> Table:
-    columns: Table = {}
-    for name in table.column_names:
-        column = table.column(name)
-        if pa.types.is_string(column.type):
-            columns[name] = np.array([value or "" for value in column.to_pylist()], dtype=object)
-        else:
-            columns[name] = column.to_numpy(zero_copy_only=False)
-    return columns
-
-
-def _fields(table: Table) -> list[tuple[str, pa.DataType]]:
-    kinds = {"f": pa.float64(), "b": pa.bool_(), "i": pa.int64(), "O": pa.string(), "U": pa.string()}
-    return [(name, kinds[values.dtype.kind]) for name, values in table.items()]
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
-
-
 def score_table(directory: Path) -> Table:
     """Read the table of scores of a finished stage evaluate.
 
@@ -345,7 +232,7 @@ def score_table(directory: Path) -> Table:
         StageError: it did not run to its end.
     """
     require_stage(directory, "evaluate")
-    return _columns(read_table(directory / "scores.parquet"))
+    return columns_of(read_table(directory / "scores.parquet"))
 
 
 def reference_scores(run: Run) -> References:

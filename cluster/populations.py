@@ -47,19 +47,21 @@ class SampledPopulation:
     """The crystals of a stage decode, with the energies of a stage relax where it ran."""
 
     decoded = ("raw_min_distance", "raw_min_ratio", "moved_orbits")
-    relaxed = ("e_above_hull", "rmsd_to_relaxed", "converged", "energy_per_atom")
+    relaxed = ("e_above_hull", "rmsd_to_relaxed", "converged", "energy_per_atom", "asked_to_relax")
 
     def __init__(self, structures: Path, relaxed: Path | None) -> None:
         self.structures = structures
         self.relaxed_dir = relaxed if relaxed is not None and read_lineage(relaxed) is not None else None
         self.identity = require_stage(structures, "decode").identity
         self.hull = ""  # directory of the hull that the energies were held against
+        self.relax_limit: int | None = None  # only samples below it were to be relaxed
         if self.relaxed_dir is not None:
             lineage = require_stage(self.relaxed_dir, "relax")
             if lineage.inputs.get("structures") != self.identity:
                 raise StageError(f"{self.relaxed_dir} was made from other structures: run the stage relax again")
             self.identity += f"+{lineage.identity}"
             self.hull = str(lineage.config.get("hull") or "")
+            self.relax_limit = lineage.config.get("limit")
 
     @property
     def has_energies(self) -> bool:
@@ -80,6 +82,7 @@ class SampledPopulation:
             if energies:
                 extra |= {name: _number(energies[i].get(name)) for name in self.relaxed}
                 extra["converged"] = float(bool(energies[i].get("converged")))
+                extra["asked_to_relax"] = float(self.relax_limit is None or row["sample_id"] < self.relax_limit)
             sample_id, group = int(row["sample_id"]), row["space_group_number"] or 0
             entry = Entry(str(sample_id), sample_id, stored_structure(row), row["status"], row["reason"] or "", group)
             entries.append(replace(entry, extra=extra))

@@ -104,13 +104,17 @@ def stability_metrics(table: Table, config: EvaluationConfig, hull: str | None, 
 
     Args:
         table: with e_above_hull (eV/atom after relaxation, NaN where it failed), and if there are any
-            e_above_hull_initial (before relaxation), rmsd_to_relaxed (Å), converged, num_relax_steps.
+            e_above_hull_initial (before relaxation), rmsd_to_relaxed (Å), converged, num_relax_steps, asked_to_relax
+            (where it is there, shares are of these samples alone: of the others nobody knows).
         config: settings.
         hull: words for the hull: potential, entries and their number; None where there is none.
         novelty_reference: NAME of the column novel_NAME that "novel" means.
     """
     group = MetricGroup("stability", config.bootstrap)
     protocol = config.stability.protocol(hull or "none")
+    asked = _asked_to_relax(table)
+    if not asked.all():
+        protocol += f"; here of the {int(asked.sum()):,} samples that were to be relaxed, of {len(asked):,} drawn"
     names = (("stable", "stable"), ("metastable", "metastable"), ("sun", "S.U.N."), ("msun", "metastable S.U.N."))
     needed = ["e_above_hull", "component", f"novel_{novelty_reference}"]
     missing = [name for name in needed if name not in table]
@@ -122,18 +126,23 @@ def stability_metrics(table: Table, config: EvaluationConfig, hull: str | None, 
             table["e_above_hull"], table["num_elements"], table["component"], table[needed[2]], config.stability
         )
         metrics = [
-            group.share("stable", "stable", columns["stable"], protocol),
-            group.share("metastable", "metastable", columns["metastable"], protocol),
-            group.share("sun", "S.U.N.", columns["sun_weight"], protocol),
-            group.share("msun", "metastable S.U.N.", columns["msun_weight"], protocol),
+            group.share("stable", "stable", columns["stable"][asked], protocol),
+            group.share("metastable", "metastable", columns["metastable"][asked], protocol),
+            group.share("sun", "S.U.N.", columns["sun_weight"][asked], protocol),
+            group.share("msun", "metastable S.U.N.", columns["msun_weight"][asked], protocol),
         ]
         if "e_above_hull_initial" in table:
-            energy = np.nan_to_num(table["e_above_hull_initial"].astype(np.float64), nan=np.inf)
+            energy = np.nan_to_num(table["e_above_hull_initial"].astype(np.float64)[asked], nan=np.inf)
             text = f"energy above hull <= {config.stability.stable} eV/atom before relaxation; {protocol}"
             metrics.append(
                 group.share("stable_initial", "stable before relaxation", energy <= config.stability.stable, text)
             )
     return metrics + _relaxation_metrics(table, group)
+
+
+def _asked_to_relax(table: Table) -> np.ndarray:
+    """bool[n]: the samples whose relaxation was asked for, failed ones included; all where nothing says otherwise."""
+    return np.asarray(table.get("asked_to_relax", np.ones(len(table["status"]))), dtype=bool)
 
 
 def _relaxation_metrics(table: Table, group: MetricGroup) -> list[Metric]:
@@ -151,7 +160,10 @@ def _relaxation_metrics(table: Table, group: MetricGroup) -> list[Metric]:
         )  # fmt: skip
     if "converged" in table:
         converged = np.array([bool(c) if c is not None else False for c in table["converged"]])
-        metrics.append(group.share("relax_converged", "relaxation converged", converged, "of all samples drawn"))
+        asked = _asked_to_relax(table)
+        metrics.append(
+            group.share("relax_converged", "relaxation converged", converged[asked], "of the samples to be relaxed")
+        )
     return metrics
 
 

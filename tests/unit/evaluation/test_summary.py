@@ -161,3 +161,19 @@ def test_metric_with_a_value_that_is_not_finite_becomes_null():
 
 def test_coverage_says_whose_scaler_it_used():
     assert "training set given" in CoverageConfig().protocol() and "1000" in CoverageConfig().protocol()
+
+
+def test_shares_of_stability_are_of_the_samples_that_were_to_be_relaxed(full_table, references, quick_config):
+    asked = np.arange(40) < 16
+    energy = np.where(asked, full_table["e_above_hull"], np.nan)
+    limited = {**full_table, "e_above_hull": energy, "asked_to_relax": asked.astype(float)}
+    summary = summarize(limited, references, quick_config, hull="a potential, 12 entries (local hull)")
+    everyone = summarize(
+        {**full_table, "e_above_hull": energy}, references, quick_config, hull="a potential, 12 entries (local hull)"
+    )
+    for name in ("stable", "metastable", "sun", "msun"):
+        assert (summary[name].n, everyone[name].n) == (16, 40)
+        assert summary[name].value == pytest.approx(everyone[name].value * 40 / 16)
+    assert everyone["metastable"].value > 0
+    assert "of the 16 samples that were to be relaxed, of 40 drawn" in summary["sun"].protocol
+    assert "were to be relaxed" not in everyone["sun"].protocol
