@@ -16,9 +16,11 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: env  ## the whole line on embedded real structures, ending in $(DEMO)/report.html (minutes on 2 cores)
+demo: env  ## the whole line on embedded crystals and frameworks, ending in $(DEMO)/report.html (minutes on 2 cores)
 	$(BIN)/matgen run symmcd_demo --out $(DEMO)
-	@echo "open $(DEMO)/report.html"
+	$(BIN)/matgen run mofdiff_demo --out $(DEMO)/mofs
+	$(BIN)/matgen report $(DEMO)
+	@echo "open $(DEMO)/report.html (crystals) and $(DEMO)/mofs/report.html (frameworks)"
 
 test: env  ## the default test suite
 	$(BIN)/pytest -n 2
