@@ -9,6 +9,7 @@ from matgen.mof.assembly.chains import straight_chains
 from matgen.mof.assembly.contacts import shortest_contact, surroundings, total_energy
 from matgen.mof.assembly.matching import match
 from matgen.mof.assembly.pairs import PairTable
+from matgen.mof.assembly.polish import PolishConfig, exchanged, permutations_of
 from matgen.mof.assembly.problem import CLOSED_AT, Assembly, AssemblyInput
 from matgen.mof.assembly.refine import RefineConfig, Refined, refine
 from matgen.mof.assembly.search import Solution
@@ -23,6 +24,7 @@ class FinishConfig:
 
     Args:
         refine: of rotations, centres and cell.
+        polish: exchange of partners within blocks that close, but not exactly.
         settle: among the turns that closing leaves free.
         rematch: rounds of matching and refinement of what is open.
         open_solutions: open starts that are refined.
@@ -32,6 +34,7 @@ class FinishConfig:
     """
 
     refine: RefineConfig = field(default_factory=RefineConfig)
+    polish: PolishConfig = field(default_factory=PolishConfig)
     settle: SettleConfig = field(default_factory=SettleConfig)
     rematch: int = 3
     open_solutions: int = 4
@@ -71,7 +74,7 @@ def finish(
         config: settings.
     """
     chosen = [start for at, given in enumerate(inputs) for start in _promising(at, given, found[at], config)]
-    fitted = _fit(tables, chosen, config)
+    fitted = _polished(inputs, tables, _fit(tables, chosen, config), config)
     settled: list[_Candidate] = []
     for at, given in enumerate(inputs):
         mine = sorted((c for c in fitted if c.at == at), key=lambda c: (c.num_open, c.fit.rms))
@@ -146,6 +149,26 @@ def _fit(
                 results[i] = candidate
         todo = {i: start for i, start in todo.items() if results[i].num_open}
     return [results[i] for i in sorted(results)]
+
+
+def _polished(
+    inputs: Sequence[AssemblyInput], tables: Sequence[PairTable], fitted: list[_Candidate], config: FinishConfig
+) -> list[_Candidate]:
+    """Candidates with partners exchanged where that fits better."""
+    permutations: dict[int, list[np.ndarray]] = {}
+    changed: dict[int, _Candidate] = {}
+    for i, c in enumerate(fitted):
+        if c.num_open == 0 and c.fit.distance.max() > config.polish.above:
+            if c.at not in permutations:
+                permutations[c.at] = permutations_of(inputs[c.at].blocks, config.polish)
+            turned = exchanged(tables[c.at], c.rows, c.fit, permutations[c.at], config.polish)
+            if turned is not None:
+                changed[i] = replace(c, fit=replace(c.fit, rotations=turned))
+    for i, start in changed.items():
+        better = _fit(tables, [(start.at, start.fit.rotations, start.fit)], config)
+        if better and better[0].num_open == 0 and better[0].fit.rms < fitted[i].fit.rms:
+            fitted[i] = better[0]
+    return fitted
 
 
 def _energy_of(given: AssemblyInput, fit: Refined) -> float:

@@ -7,7 +7,7 @@ import numpy as np
 if TYPE_CHECKING:
     from matgen.mof.building_block import BuildingBlock
 
-__all__ = ["about", "free_turns", "is_collinear"]
+__all__ = ["about", "connection_permutations", "free_turns", "is_collinear"]
 
 
 def _points(block: "BuildingBlock") -> np.ndarray:
@@ -37,6 +37,21 @@ def free_turns(block: "BuildingBlock", tolerance: float = 0.3, torsion_step: flo
     axis = is_collinear(block, tolerance)
     turns = _symmetries(_points(block), tolerance) if axis is None else _torsions(block, axis, tolerance, torsion_step)
     return _distinct(block, np.concatenate([np.eye(3)[None], turns]))
+
+
+def connection_permutations(block: "BuildingBlock", tolerance: float) -> np.ndarray:
+    """int [O, c]: connection c takes the place of connection [o, c] by some rotation; none where they are collinear.
+
+    Args:
+        block: any block.
+        tolerance: Å by which the places may differ.
+    """
+    if len(block.connection_points) < 3 or is_collinear(block) is not None:
+        return np.zeros((0, len(block.connection_points)), dtype=np.int64)
+    points = _points(block)
+    turned = np.einsum("oij,cxj->ocxi", _symmetries(points, tolerance), points)
+    squared = np.square(turned[:, :, None] - points).sum((3, 4))
+    return np.unique(squared.argmin(-1), axis=0)
 
 
 def _torsions(block: "BuildingBlock", axis: np.ndarray, tolerance: float, step: float) -> np.ndarray:
