@@ -48,6 +48,14 @@ class Browser:
         with urllib.request.urlopen(request, timeout=180) as answer:
             return json.load(answer)["value"]
 
+    def open(self, page: Path) -> None:
+        """Go to a page, and wait until all of it is there: on a busy machine the driver answers earlier."""
+        self.call("/url", {"url": page.as_uri()})
+        deadline = time.monotonic() + 60
+        while self.script("return document.readyState") != "complete":
+            assert time.monotonic() < deadline, f"{page} does not finish loading"
+            time.sleep(0.1)
+
     def script(self, text: str) -> Any:
         return self.call("/execute/sync", {"script": text, "args": []})
 
@@ -117,14 +125,14 @@ def _painted(browser: Browser, before: Any = None) -> Any:
 def test_log_would_show_an_error(browser, tmp_path):
     path = tmp_path / "broken.html"
     path.write_text("<!doctype html><link rel=icon href='data:,'><script>undefinedFunction()</script>")
-    browser.call("/url", {"url": path.as_uri()})
+    browser.open(path)
     assert any("undefinedFunction" in line for line in browser.errors())
 
 
 def test_page_works_without_a_console_error(browser, tmp_path):
     page = build_report(make_run(tmp_path / "run"), tmp_path / "report.html")
     browser.requested(), browser.errors()
-    browser.call("/url", {"url": page.as_uri()})
+    browser.open(page)
     assert browser.script("return document.querySelectorAll('article.crystal button.picture').length") > 3
     assert browser.script("return document.documentElement.scrollWidth <= innerWidth")
     browser.script("document.querySelector('button.picture').click()")
@@ -158,7 +166,7 @@ def test_pages_of_other_runs_open_without_a_console_error(browser, tmp_path):
     shutil.copytree(run / "records", tmp_path / "bare" / "records")
     pages.append(build_report(tmp_path / "bare", tmp_path / "bare.html"))
     for page in pages:
-        browser.call("/url", {"url": page.as_uri()})
+        browser.open(page)
         assert browser.script("return document.querySelectorAll('section').length") >= 7
         assert browser.errors() == []
 
@@ -166,7 +174,7 @@ def test_pages_of_other_runs_open_without_a_console_error(browser, tmp_path):
 def test_page_of_frameworks_works_without_a_console_error(browser, tmp_path):
     page = build_report(make_mof_run(tmp_path / "run"), tmp_path / "report.html")
     browser.requested(), browser.errors()
-    browser.call("/url", {"url": page.as_uri()})
+    browser.open(page)
     assert browser.script("return document.querySelectorAll('article.framework').length") == 5
     assert browser.script("return document.documentElement.scrollWidth <= innerWidth")
     browser.script("document.querySelector('article.framework button.picture:not([data-view])').click()")
@@ -191,6 +199,6 @@ def test_page_of_frameworks_without_scores_opens_without_a_console_error(browser
     run = make_mof_run(tmp_path / "run")
     for folder in ("scores", "relaxed", "structures"):
         shutil.rmtree(run / folder)
-        browser.call("/url", {"url": build_report(run, tmp_path / f"no_{folder}.html").as_uri()})
+        browser.open(build_report(run, tmp_path / f"no_{folder}.html"))
         assert browser.script("return document.querySelectorAll('section').length") >= 7
         assert browser.errors() == []
