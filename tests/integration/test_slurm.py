@@ -96,6 +96,20 @@ def test_strangers_are_refused_and_a_failing_command_gives_its_exit_code(slurm: 
     assert not token.parent.exists(), "the token went with the job"
 
 
+def test_a_preempted_job_gives_way_and_comes_back(slurm: SlurmCluster) -> None:
+    script, stop = slurm.shared / "preempted.sh", slurm.shared / "stop-preempted"
+    script.write_text(HOLD.format(file=stop))
+    job = slurm.submit("--requeue", "--open-mode=append", str(script))
+    slurm.until(lambda: "Ray is up at" in slurm.log(job), 300, lambda: slurm.log(job))
+    began = time.monotonic()
+    urgent = slurm.submit("--partition=urgent", "--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=2", "--wrap=true")
+    assert slurm.wait(urgent) == ("COMPLETED", 0)
+    slurm.until(lambda: slurm.log(job).count("Ray is up at") == 2, 300, lambda: slurm.log(job))
+    print(f"Ray ready again {time.monotonic() - began:.0f} s after an urgent job was submitted")
+    stop.touch()
+    assert slurm.wait(job) == ("FAILED", 37)
+
+
 def test_a_script_submitted_from_elsewhere_says_so(slurm: SlurmCluster, tmp_path: Path) -> None:
     words = [
         "sbatch",
