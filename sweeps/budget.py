@@ -14,7 +14,7 @@ class BudgetConfig:
 
     Attributes:
         unit: `crystals` (rows seen in training, whatever the batch) or `seconds` of training: of the processor on a
-            CPU, so that a busy machine does not decide, of the clock on a GPU.
+            CPU, of the clock on a GPU; measured against the sweep's own experiment, see `sweeps.speed`.
         amount: of a trial that is never stopped.
         num_rungs: judgements of such a trial, the last one at its end.
         reduction: ratio of the costs of two rungs; one in so many trials goes on to the next.

@@ -5,7 +5,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,10 @@ from matgen.training.run import PlainRun, make_trainer
 from matgen.training.state import TrainConfig
 from matgen.training.step import Workers
 from sweeps.budget import BudgetConfig, EvenBudget
+from sweeps.speed import clock, measured_speed, trial_training
 from sweeps.subjects import Reference, subject_of
 
 Report = Callable[[dict[str, Any]], None]
-
-PROBE_STEPS = (5, 20)  # steps to warm up, and up to where the speed of a training is measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +45,7 @@ class TrialJob:
         sample_seed: of the samples.
         train_seed: of weights, shuffles and noise.
         threads: of torch.
+        yardstick: JSON values of the sweep's own experiment; a budget in seconds is one of its seconds.
         repeat: report again what an earlier process reported; the scheduler of this session does not know it.
     """
 
@@ -62,6 +62,7 @@ class TrialJob:
     sample_seed: int
     train_seed: int
     threads: int = 1
+    yardstick: dict[str, Any] = field(default_factory=dict)
     repeat: bool = True
 
     @property
@@ -136,9 +137,9 @@ def climb(job: TrialJob, report: Report, workers: Workers) -> None:
     for rung, last in enumerate(steps):
         if rung in known or (job.even and last < trainer.state.step):
             continue  # a member of a population may begin with the weights of one that is further
-        began = _clock(workers)
+        began = clock(workers)
         trainer.run(until=last)
-        seconds = _clock(workers) - began
+        seconds = clock(workers) - began
         row: dict[str, Any] = {}
         if workers.rank == 0:
             previous = known[rung - 1]["train_seconds"] if rung - 1 in known else 0.0
@@ -172,64 +173,15 @@ def _judged(
     }  # fmt: skip
 
 
-def trial_training(config: TrainConfig, steps: tuple[int, ...], seed: int) -> TrainConfig:
-    """Return the settings of training within a trial: its length, and nothing that costs time for show."""
-    return replace(
-        config,
-        max_steps=steps[-1],
-        max_seconds=None,
-        num_workers=0,
-        warmup_steps=min(config.warmup_steps, max(1, steps[-1] // 10)),
-        validate_every=steps[0],
-        checkpoint_every=max(config.checkpoint_every, steps[0]),
-        log_every=max(1, steps[0] // 5),
-        picture_samples=0,
-        max_skipped=min(config.max_skipped, 20),
-        seed=seed,
-    )
-
-
 def _steps(job: TrialJob, train: TrainConfig, workers: Workers) -> tuple[int, ...]:
     """Return the steps at each rung; where the budget is in seconds, by a measurement that is kept."""
     if job.costs.unit == "crystals":
         return job.costs.steps(train.batch_size)
     kept = Path(job.out) / "speed.json"
     if not kept.exists() and workers.rank == 0:
-        write_text(kept, json.dumps({"seconds_per_step": _seconds_per_step(job, workers)}))
+        write_text(kept, json.dumps(measured_speed(job, workers)))
     workers.barrier()
     return job.costs.steps(train.batch_size, json.loads(kept.read_text())["seconds_per_step"])
-
-
-def _seconds_per_step(job: TrialJob, workers: Workers) -> float:
-    """Train a few steps aside; on several workers rank 0 alone, with its share of the batch."""
-    import tempfile
-
-    subject = subject_of(job.subject)
-    experiment = subject.read(job.experiment)
-    train = subject.train(experiment)
-    share = max(1, train.batch_size // workers.world_size)
-    config = replace(
-        trial_training(train, PROBE_STEPS, job.train_seed), batch_size=share, validate_every=0, max_steps=PROBE_STEPS[1]
-    )
-    with tempfile.TemporaryDirectory() as aside:
-        trainer = make_trainer(
-            Path(job.records),
-            Path(aside),
-            PlainRun(model=subject.model(experiment), train=config, kind=subject.kind),
-            workers=Workers(device=workers.device),
-        )
-        trainer.run(until=PROBE_STEPS[0])
-        began = _clock(workers)
-        trainer.run(until=PROBE_STEPS[1])
-        return (_clock(workers) - began) / (PROBE_STEPS[1] - PROBE_STEPS[0])
-
-
-def _clock(workers: Workers) -> float:
-    """Seconds of the processor where it does the work: how busy the machine is must not decide."""
-    if workers.device.type == "cuda":
-        torch.cuda.synchronize()
-        return time.perf_counter()
-    return time.process_time()
 
 
 def read_reports(out: Path) -> list[dict[str, Any]]:

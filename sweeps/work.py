@@ -71,6 +71,7 @@ class TrialWork:
             sample_seed=sweep.seed if seed is None else sweep.seed + CONFIRM_SEED + seed,
             train_seed=sweep.seed if not seed else sweep.seed + CONFIRM_SEED + seed,
             threads=max(1, int(sweep.cpus_per_worker)),
+            yardstick=to_dict(self.experiment),
         )
         try:
             experiment = self.experiment_of(config["origin"], job.values)

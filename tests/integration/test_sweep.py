@@ -88,6 +88,60 @@ def test_a_trial_that_is_cut_off_goes_on_and_repeats_nothing(
     assert again[-1]["losses"] == pytest.approx(whole[-1]["losses"], rel=1e-4)
 
 
+def test_a_budget_in_seconds_is_one_of_the_sweeps_own_experiment(
+    tiny: Experiment, tiny_run: Run, reference: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "reference.npz"
+    kept.write_bytes(reference.read_bytes())
+    wide = replace(tiny, model=replace(tiny.model, network=replace(tiny.model.network, hidden=1024)))
+    budget = BudgetConfig(unit="seconds", amount=0.5, num_rungs=2)
+    rows, speeds = {}, {}
+    for name, experiment in (("own", tiny), ("wide", wide)):
+        job = make_job(
+            tiny, tiny_run, kept, tmp_path / name,
+            experiment=to_dict(experiment), yardstick=to_dict(tiny), budget=to_dict(budget),
+        )  # fmt: skip
+        reports: list[dict] = []
+        run_trial(job, reports.append)
+        speeds[name] = json.loads((tmp_path / name / "speed.json").read_text())
+        rows[name] = [row["rows_seen"] for row in reports]
+        steps = budget.steps(tiny.train.batch_size, speeds[name]["seconds_per_step"])
+        assert rows[name] == [step * tiny.train.batch_size for step in steps]
+        assert [row["cost"] for row in reports] == list(budget.costs)
+    one = json.loads((tmp_path / "speed.json").read_text())["seconds_per_step"]
+    for speed in speeds.values():
+        assert speed["seconds_per_step"] == pytest.approx(speed["ratio"] * one)
+    assert 0.5 < speeds["own"]["ratio"] < 2.0  # of two equal trainings
+    assert speeds["wide"]["ratio"] > 1.1 * speeds["own"]["ratio"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc: the memory of a process is not known")
+def test_a_network_that_does_not_fit_into_memory_is_a_result(
+    tiny: Experiment, tiny_run: Run, reference: Path, tmp_path: Path
+) -> None:
+    import resource
+
+    network = replace(tiny.model.network, hidden=2048, num_layers=6)
+    job = make_job(
+        tiny,
+        tiny_run,
+        reference,
+        tmp_path,
+        experiment=to_dict(replace(tiny, model=replace(tiny.model, network=network))),
+    )
+    reports: list[dict] = []
+    run_trial(make_job(tiny, tiny_run, reference, tmp_path / "warm"), lambda row: None)  # what is loaded late is loaded
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + (100 << 20), hard))
+    try:
+        run_trial(job, reports.append)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    assert [(row["status"], row["objective"]) for row in reports] == [("out_of_memory", 0.0)]
+    assert "memory" in reports[0]["reason"]
+
+
 def test_failures_end_as_results(
     tiny: Experiment, tiny_run: Run, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
