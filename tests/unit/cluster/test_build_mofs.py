@@ -71,7 +71,7 @@ def test_what_was_built_can_be_decomposed_by_the_command(out: Path, tmp_path: Pa
 def test_blocks_that_are_too_large_or_fit_badly_are_statuses(tmp_path: Path) -> None:
     small = config(count=2, draw=DrawConfig(nets=("pcu",), max_atoms=3))
     assert build_mofs(tmp_path / "a", small, HERE)["status"] == {"too_large": 2}
-    tight = config(count=2, draw=DrawConfig(nets=("tbo",), max_rmsd=1e-9, max_tries=5))
+    tight = config(count=2, draw=DrawConfig(nets=("dia",), max_atoms=10**6, max_rmsd=1e-9, max_tries=5))
     assert build_mofs(tmp_path / "b", tight, HERE)["status"] == {"rmsd_too_large": 2}
 
 
