@@ -28,7 +28,7 @@ def mof_page(contents: RunContents, config: ReportConfig) -> Page:
     data = contents.source or "data"
     sections = [
         ("yields", "Yields", yields_html(contents, styles, framework_steps, framework_failures)),
-        ("frameworks", "Frameworks", gallery),
+        ("frameworks", "Frameworks", gallery + _not_shipped(contents)),
         ("scores", "Scores", metrics_table(scored_of(contents), data) + _checks(contents)),
         ("distributions", "Distributions", f'<div class="grid2">{framework_figures(contents, styles)}</div>'),
         ("reconstruction", "Reconstruction", reconstruction_html(contents.reconstructions)),
@@ -41,6 +41,14 @@ def mof_page(contents: RunContents, config: ReportConfig) -> Page:
         sections=sections,
         viewer=viewer,
     )
+
+
+def _not_shipped(contents: RunContents) -> str:
+    """A line where the experiment was to draw from the shipped checkpoint, too, and did not."""
+    asked = any("shipped" in stage.record.get("experiment", {}).get("stages", ()) for _, stage in contents.stages)
+    if not asked or any(population.directory.name == "shipped" for population in contents.populations):
+        return ""
+    return '<h3>Shipped checkpoint</h3><p class="notrun">not run: no samples of a shipped checkpoint are here</p>'
 
 
 def _checks(contents: RunContents) -> str:

@@ -162,6 +162,19 @@ def test_missing_stage_is_said_to_be_so(run, tmp_path, folder, words):
         assert words in text
 
 
+def test_samples_of_the_shipped_checkpoint_that_were_not_drawn_are_said_to_be_so(run, page, tmp_path):
+    copy = without(run, tmp_path)
+    record = json.loads((copy / "records" / "run.json").read_text())
+    record["experiment"]["stages"] = [*record["experiment"]["stages"], "shipped"]
+    (copy / "records" / "run.json").write_text(json.dumps(record))
+    words = "no samples of a shipped checkpoint are here"
+    assert words in build_report(copy, tmp_path / "r.html").read_text() and words not in page
+    for stage in ("samples", "structures"):
+        shutil.copytree(copy / stage, copy / "shipped" / stage)
+    text = build_report(copy, tmp_path / "r.html").read_text()
+    assert words not in text and text.count('<table class="waterfall">') == 2 and "shipped checkpoint" in text
+
+
 def test_number_of_frameworks_is_a_setting(run, tmp_path):
     config = ReportConfig(num_frameworks=2, num_failures=1)
     text = build_report(run, tmp_path / "r.html", config=config).read_text()
