@@ -24,7 +24,7 @@ from matgen.models.mofdiff_latent import (
     kl_divergence,
     velocity,
 )
-from matgen.models.mofdiff_losses import CoarseLosses, combine, mean_over_blocks, property_loss
+from matgen.models.mofdiff_losses import CoarseLosses, combine, count_loss, mean_over_blocks, property_loss
 from matgen.models.mofdiff_properties import Properties
 from matgen.models.mofdiff_sampling import (
     CoarseRequest,
@@ -101,8 +101,8 @@ class MOFDiff(nn.Module):
             "coords": coords,
             "features": features,
             "lattice": (predicted.lattice - framework.lattice).square().mean(),
-            "num_blocks": nn.functional.cross_entropy(predicted.num_blocks, framework.num_blocks),
-            "num_metal": nn.functional.cross_entropy(predicted.num_metal, framework.num_metal),
+            "num_blocks": count_loss(predicted.num_blocks, framework.num_blocks),
+            "num_metal": count_loss(predicted.num_metal, framework.num_metal),
             "properties": property_loss(predicted.properties, properties),
             "kl": kl_divergence(mean, log_var).mean(),
             "prior": self._prior_loss(z, condition, noise),

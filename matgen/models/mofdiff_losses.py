@@ -59,3 +59,13 @@ def property_loss(predicted: Float[Tensor, "B P"], target: Float[Tensor, "B P"])
     known = ~target.isnan()
     error = torch.where(known, predicted - torch.where(known, target, 0.0), 0.0).square()
     return error.sum() / max(error.numel(), 1)
+
+
+def count_loss(logits: Float[Tensor, "B K"], count: Int[Tensor, "B"]) -> Float[Tensor, ""]:
+    """Cross entropy of numbers of blocks; more than any training framework has count as the most that one has.
+
+    Args:
+        logits: [B, most + 1].
+        count: int64[B].
+    """
+    return torch.nn.functional.cross_entropy(logits, count.clamp(max=logits.shape[1] - 1))
