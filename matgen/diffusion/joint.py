@@ -12,12 +12,20 @@ from matgen.diffusion.noise import CounterNoise
 from matgen.diffusion.wrapped_normal import WrappedNormalConfig, WrappedNormalProcess
 from matgen.shapes import Float, Int
 
+_RAREST = 1e-3  # share of a class below which its ratio to the prior is not raised further
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReverseConfig:
-    """Settings of JointProcess.reverse_step."""
+    """Settings of JointProcess.reverse_step.
+
+    `species_against_prior` lets the temperature of the species act on the ratio of their predicted probabilities to the
+    training set's (the sharpening of classifier-free guidance, with the marginal as the unguided model): a cold draw
+    then prefers what the crystal asks for, and not the elements that are common anywhere.
+    """
 
     species_temperature: float = 1.0
+    species_against_prior: bool = False
     site_symmetry_temperature: float = 1.0
     eta: float = 1.0  # 1: ancestral; 0: deterministic lattice and coordinates
 
@@ -174,9 +182,10 @@ class JointProcess:
         config: ReverseConfig,
     ) -> tuple[Int[Tensor, "B M"], Int[Tensor, "B M 15"]]:
         orbits = tuple(context.mask.shape[1:])
+        prior = _species_prior(context) if config.species_against_prior else None
         species = self.species.reverse_step(
             x_t.species_index,
-            _probs(prediction.species_logits, config.species_temperature),
+            _probs(prediction.species_logits, config.species_temperature, prior),
             t,
             s,
             _species_prior(context),
@@ -242,8 +251,12 @@ def _species_prior(context: Context) -> Float[Tensor, "... S"]:
     return prior if prior.ndim == 1 else prior[:, None]
 
 
-def _probs(logits: Tensor, temperature: float) -> Tensor:
-    return (logits.float() / temperature).softmax(-1)
+def _probs(logits: Tensor, temperature: float, prior: Tensor | None = None) -> Tensor:
+    """Probabilities at a temperature; with a prior m they are proportional to m (p / m)^(1 / temperature)."""
+    tempered = logits.float() / temperature
+    if prior is not None:
+        tempered = tempered + (1 - 1 / temperature) * prior.clamp(min=_RAREST).log()
+    return tempered.softmax(-1)
 
 
 def _masked(state: Fields, context: Context) -> Fields:

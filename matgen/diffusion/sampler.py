@@ -14,16 +14,24 @@ from matgen.shapes import Int
 
 Denoiser = Callable[[Fields, Tensor], Prediction]
 Progress = Callable[[int, int, Fields], None]
+Adjustment = Callable[[Fields, Fields, Prediction, Tensor, Tensor], Fields]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerConfig:
-    """Settings of run_sampler. The paper's sampler is num_steps = 1000, corrector_steps = 1."""
+    """Settings of run_sampler. The paper's sampler is num_steps = 1000, corrector_steps = 1.
+
+    `relocate_below` (Å, 0: never) draws an orbit's coordinates anew, uniformly, where the denoiser's estimate of the
+    clean crystal has it closer than this to another orbit, at t within `relocate_from`..`relocate_until` of T.
+    """
 
     num_steps: int = 100
     grid_power: float = 1.0  # 1: uniform in t; 2: quadratic, denser near t = 0
     corrector_steps: int = 0  # Langevin steps of the coordinates before each predictor step
     corrector_step_size: float = 1e-5
+    relocate_below: float = 0.0
+    relocate_from: float = 0.85
+    relocate_until: float = 0.4
     reverse: ReverseConfig = field(default_factory=ReverseConfig)
 
     def __post_init__(self) -> None:
@@ -33,6 +41,8 @@ class SamplerConfig:
             )
         if self.grid_power <= 0:
             raise ValueError(f"grid_power must be above 0, not {self.grid_power}")
+        if self.relocate_below < 0:
+            raise ValueError(f"relocate_below must be at least 0, not {self.relocate_below}")
 
     @property
     def num_calls(self) -> int:
@@ -47,6 +57,7 @@ def run_sampler(
     noise: CounterNoise,
     config: SamplerConfig,
     progress: Progress | None = None,
+    adjust: Adjustment | None = None,
 ) -> Fields:
     """Samples of the joint distribution.
 
@@ -57,6 +68,7 @@ def run_sampler(
         noise: one row per crystal.
         config: steps and corrections.
         progress: called after every step with the steps done, their number, and the state.
+        adjust: the state at s in place of the one stepped to, from that state, the state at t, its prediction, t and s.
 
     Returns:
         the state at t = 0.
@@ -75,7 +87,9 @@ def run_sampler(
             prediction = denoise(state, t)
             state = process.correct_coords(state, prediction, t, context, noise, config.corrector_step_size, repeat)
         s = torch.full_like(t, t_next)
-        state = process.reverse_step(state, denoise(state, t), t, s, context, noise, config.reverse)
+        prediction = denoise(state, t)
+        stepped = process.reverse_step(state, prediction, t, s, context, noise, config.reverse)
+        state = stepped if adjust is None else adjust(stepped, state, prediction, t, s)
         if progress is not None:
             progress(done, config.num_steps, state)
     return state

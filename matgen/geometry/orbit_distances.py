@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 _TINY = 1e-12
+_CROWD_ROWS = 8
 _MAX_ELEMENTS = 1 << 20  # distances held at once: bounds the memory of crystals with many orbits and operations
 
 
@@ -104,6 +105,40 @@ def self_images(
     cart = torch.einsum("bmoc,bcd->bmod", displacement, lattice)
     distance = (cart.square().sum(-1) + _TINY).sqrt()
     return SelfImages(displacement, distance, operations.mask & ~operations.is_identity)
+
+
+def crowded_orbits(
+    frac_coords: Float[Tensor, "B M 3"],
+    lattice: Float[Tensor, "B 3 3"],
+    operations: Operations,
+    mask: Bool[Tensor, "B M"],
+    limit: float,
+) -> Bool[Tensor, "B M"]:
+    """Orbits that have a point closer than `limit` to a point of an earlier orbit of their crystal.
+
+    Args:
+        frac_coords: representatives, fractional.
+        lattice: rows a, b, c in Å.
+        operations: of each crystal's space group.
+        mask: True at orbits.
+        limit: Å.
+    """
+    crowded = torch.zeros_like(mask)
+    counts, sizes = mask.sum(1), operations.mask.sum(1)
+    order = torch.argsort(counts * 1024 + sizes, stable=True)
+    for rows in order.split(_CROWD_ROWS):  # crystals of like size, cut to the largest of them
+        orbits = int(counts[rows].max())
+        if orbits < 2:
+            continue
+        some = operations.select(rows, int(sizes[rows].max()))
+        points, real = frac_coords[rows, :orbits], mask[rows, :orbits]
+        shift = orbit_images(points, some)[:, None] - points[:, :, None, None]
+        shift = (shift - shift.round()).flatten(1, 3)
+        squared = torch.bmm(shift, lattice[rows]).square().sum(-1).unflatten(1, (orbits, orbits, -1))
+        near = ((squared < limit**2) & some.mask[:, None, None]).any(-1)
+        earlier = torch.ones_like(near[0]).tril(-1)
+        crowded[rows, :orbits] = (near & earlier & real[:, :, None] & real[:, None]).any(-1)
+    return crowded
 
 
 def near_stabiliser(

@@ -9,11 +9,13 @@ from torch import Tensor, nn
 from matgen.data.batch import Batch
 from matgen.data.priors import NUM_SPECIES, Priors
 from matgen.diffusion.categorical import AbsorbingProcess, CategoricalConfig
+from matgen.diffusion.fields import Prediction as AnyPrediction
 from matgen.diffusion.gaussian import GaussianConfig
 from matgen.diffusion.joint import Context, Corrupted, Fields, JointConfig, JointProcess
 from matgen.diffusion.noise import CounterNoise
 from matgen.diffusion.sampler import Progress, SamplerConfig, run_sampler
-from matgen.diffusion.schedule import ScheduleConfig
+from matgen.diffusion.schedule import ScheduleConfig, broadcast_rows
+from matgen.geometry.orbit_distances import crowded_orbits
 from matgen.models.symmcd_groups import GroupTables
 from matgen.models.symmcd_losses import (
     Losses,
@@ -166,7 +168,15 @@ class SymmCD(nn.Module):
             return constraints.impose(predicted, shown, int(t[0]), noise)
 
         context = self._context(group, mask)
-        x_0 = run_sampler(denoise, self.process, context, noise, sampler, progress)
+
+        def adjust(stepped: Fields, before: Fields, predicted: AnyPrediction, t: Tensor, _s: Tensor) -> Fields:
+            anew = constraints.movable(self._crowded(before, predicted, t, group, mask, sampler))
+            fresh = noise.uniform(int(t[0]), ModelStream.RELOCATE, (mask.shape[1], 3), torch.float32)
+            return replace(stepped, frac_coords=torch.where(anew[..., None], fresh, stepped.frac_coords))
+
+        x_0 = run_sampler(
+            denoise, self.process, context, noise, sampler, progress, adjust if sampler.relocate_below > 0 else None
+        )
         return SampleBatch(
             space_group_number=group,
             num_orbits=counts,
@@ -176,6 +186,24 @@ class SymmCD(nn.Module):
             species_index=x_0.species_index,
             site_symmetry=x_0.site_symmetry,
         )
+
+    def _crowded(
+        self,
+        state: Fields,
+        predicted: AnyPrediction,
+        t: Int[Tensor, "B"],
+        space_group_number: Int[Tensor, "B"],
+        mask: Tensor,
+        sampler: SamplerConfig,
+    ) -> Tensor:
+        """Orbits that the estimate of the clean crystal has on top of an earlier one; none where t is out of bounds."""
+        if not sampler.relocate_until * self.num_steps <= int(t[0]) <= sampler.relocate_from * self.num_steps:
+            return torch.zeros_like(mask)
+        variance = broadcast_rows(self.process.coords.schedule.sigma_at(t) ** 2, state.frac_coords)
+        clean = state.frac_coords + variance * self.process.coords.unscale(predicted.coord_score, t)
+        lattice = self.process.lattice.estimate_x_0(state.lattice_k, predicted.lattice_eps, t)
+        cell = self.groups.lattice(lattice, space_group_number)
+        return crowded_orbits(clean, cell, self.groups.operations(space_group_number), mask, sampler.relocate_below)
 
     def _context(self, space_group_number: Int[Tensor, "B"], mask: Tensor) -> Context:
         return Context(

@@ -21,6 +21,7 @@ class ModelStream(IntEnum):
 
     CODES = Stream.MODEL
     REVEAL = Stream.MODEL + 1
+    RELOCATE = Stream.MODEL + 2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -130,6 +131,11 @@ class Constraints:
         if symmetry is not None and self.absorbing_site_symmetry:
             state = replace(state, site_symmetry=torch.where(symmetry >= 0, symmetry, state.site_symmetry))
         return state
+
+    def movable(self, orbits: Bool[Tensor, "B M"]) -> Bool[Tensor, "B M"]:
+        """Those of the given orbits whose site symmetry is not fixed."""
+        fixed = self.request.site_symmetry_fixed
+        return orbits if fixed is None else orbits & (fixed < 0).all(-1)
 
     def impose(self, prediction: Prediction, state: Fields, t: int, noise: CounterNoise) -> Prediction:
         """The prediction with forbidden classes at -inf, fixed ones certain, and site symmetries drawn jointly."""

@@ -196,6 +196,36 @@ def test_low_temperature_takes_the_likeliest(process):
     assert torch.equal(state.site_symmetry[mask], answer().site_symmetry_logits.argmax(-1)[mask])
 
 
+def test_a_cold_draw_against_the_prior_keeps_the_prior():
+    process = JointProcess(config("absorbing", "absorbing"))
+    prior = torch.tensor([0.4, 0.3, 0.1, 0.1, 0.05, 0.04, 0.01])
+    num = 20_000
+    context = Context(
+        mask=torch.ones(num, 1, dtype=torch.bool),
+        lattice_mask=torch.ones(num, 6, dtype=torch.bool),
+        species_prior=prior,
+        site_symmetry_prior=torch.full((num, 15, 13), 1 / 13),
+    )
+    noise = CounterNoise(row_seed(0, torch.arange(num)))
+    state = process.prior_sample(context, noise)
+    # a network that knows nothing of the crystal predicts the prior
+    answer = Answer(
+        lattice_eps=torch.zeros(num, 6),
+        coord_score=torch.zeros(num, 1, 3),
+        species_logits=prior.log().expand(num, 1, S),
+        site_symmetry_logits=torch.zeros(num, 1, 15, 13),
+    )
+    t, s = torch.full((num,), process.num_steps), torch.zeros(num, dtype=torch.int64)
+
+    def share(against: bool) -> Tensor:
+        settings = ReverseConfig(species_temperature=0.4, species_against_prior=against)
+        drawn = process.reverse_step(state, answer, t, s, context, noise, settings).species_index
+        return torch.bincount(drawn.flatten(), minlength=S) / num
+
+    assert (share(True) - prior).abs().max() < 0.015
+    assert (share(False) - prior).abs().max() > 0.15  # plainly cold: the common classes are drawn far too often
+
+
 def test_correction_moves_coordinates_only_and_repeats_differ(process):
     x_t = process.corrupt(data(), T_ALL, context(), noise()).x_t
     first, second = (process.correct_coords(x_t, answer(), T_ALL, context(), noise(), 1e-5, r) for r in (0, 1))

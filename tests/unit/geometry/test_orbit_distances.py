@@ -8,6 +8,7 @@ import torch
 from matgen.geometry.orbit_distances import (
     Operations,
     OrbitDistanceConfig,
+    crowded_orbits,
     near_stabiliser,
     orbit_images,
     pair_features,
@@ -131,3 +132,22 @@ def test_padding_operations_do_not_count(operations, lattice):
     assert torch.allclose(
         pair_features(coords, lattice, operations, config), pair_features(coords, lattice, padded, config), atol=1e-6
     )
+
+
+def test_crowded_orbits_equal_a_loop(operations, lattice):
+    coords = torch.rand(2, 6, 3, generator=torch.Generator().manual_seed(3))
+    mask = torch.arange(6) < torch.tensor([[6], [5]])
+    expected = torch.zeros(2, 6, dtype=torch.bool)
+    for b in range(2):
+        for i in range(6):
+            for j in range(i):
+                copies = coords[b, j] @ operations.rotation[b].transpose(1, 2) + operations.translation[b][:, None]
+                distances = (wrapped(copies.reshape(-1, 3) - coords[b, i]) @ lattice[b]).norm(dim=-1)
+                expected[b, i] |= bool(mask[b, i] and mask[b, j] and distances.min() < 1.2)
+    assert 0 < int(expected.sum()) < 10
+    assert torch.equal(crowded_orbits(coords, lattice, operations, mask, 1.2), expected)
+
+
+def test_an_orbit_is_not_crowded_by_its_own_copies(operations, lattice):
+    coords = torch.full((2, 1, 3), 0.01)  # all eight copies of Pmmm within 0.2 Å
+    assert not crowded_orbits(coords, lattice, operations, torch.ones(2, 1, dtype=torch.bool), 3.0).any()
