@@ -1,7 +1,5 @@
 """How many frameworks are left after each stage, and why the others failed: counts over statuses."""
 
-from collections import Counter
-
 import numpy as np
 import pyarrow as pa
 
@@ -9,7 +7,7 @@ from matgen.evaluation.mof_checks import CHECKS
 from matgen.evaluation.mof_yields import waterfall
 from matgen.evaluation.report.reading import Population, column
 from matgen.evaluation.report.svg import esc, percent
-from matgen.evaluation.report.yields import Failure, Step
+from matgen.evaluation.report.yields import Failure, Step, failures
 
 NOT_RUN = "not_run"
 
@@ -68,30 +66,9 @@ def framework_failures(population: Population) -> list[Failure]:
 
     A clash of the assembled framework is a failure of the stage decode only where relaxation was not tried on it.
     """
-    tried = _tried(population.relaxed)
-    counts: Counter[tuple[str, str]] = Counter()
-    example: dict[tuple[str, str], str] = {}
-    ended: set[int] = set()
-    tables = (
-        ("sample", population.samples),
-        ("decode", population.structures),
-        ("relax", population.relaxed),
-        ("evaluate", population.scores),
-    )
-    for stage, table in tables:
-        ids, status, reason = (column(table, name) for name in ("sample_id", "status", "reason"))
-        if ids is None or status is None:
-            continue
-        for i in np.flatnonzero(status != "ok"):
-            sample_id, word = int(ids[i]), str(status[i])
-            if sample_id in ended or (stage == "decode" and word == "clash" and sample_id in tried):
-                continue
-            ended.add(sample_id)
-            counts[stage, word] += 1
-            example.setdefault((stage, word), str(reason[i]) if reason is not None else "")
-    places = {stage: i for i, (stage, _) in enumerate(tables)}
-    order = sorted(counts, key=lambda key: (places[key[0]], -counts[key]))
-    return [(stage, word, counts[stage, word], example[stage, word]) for stage, word in order]
+    places = {"sample": 0, "decode": 1, "relax": 2, "evaluate": 3}
+    found = failures(population, clash_forgiven=_tried(population.relaxed))
+    return sorted(found, key=lambda failure: places[failure[0]])
 
 
 def _tried(relaxed: pa.Table | None) -> set[int]:

@@ -1,7 +1,7 @@
 """How many samples are left after each stage, and why the others failed: counts over `status`."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,8 +125,13 @@ def waterfall_html(steps: Sequence[Step], num_drawn: int, style: str) -> str:
     return f'<table class="waterfall"><tbody>{"".join(rows)}</tbody></table>'
 
 
-def failures(population: Population) -> list[Failure]:
-    """(stage, status, count, an example of the reason) of the failures, each at the first stage that has it."""
+def failures(population: Population, *, clash_forgiven: Collection[int] = ()) -> list[Failure]:
+    """(stage, status, count, an example of the reason) of the failures, each at the first stage that has it.
+
+    Args:
+        population: the run's tables.
+        clash_forgiven: sample_ids whose clash in decode is none yet, for relaxation was tried on them.
+    """
     counts: Counter[tuple[str, str]] = Counter()
     example: dict[tuple[str, str], str] = {}
     seen: set[object] = set()
@@ -141,6 +146,8 @@ def failures(population: Population) -> list[Failure]:
         if ids is None or status is None:
             continue
         bad = [i for i in np.flatnonzero(status != "ok") if int(ids[i]) not in seen]
+        if stage == "decode":
+            bad = [i for i in bad if status[i] != "clash" or int(ids[i]) not in clash_forgiven]
         for i in bad:
             key = (stage, str(status[i]))
             counts[key] += 1
