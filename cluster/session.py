@@ -97,9 +97,7 @@ def _connect(ray: Any, settings: dict[str, Any]) -> None:
             ray.shutdown()
             if attempt == START_ATTEMPTS:
                 reason = " ".join(str(error).split())
-                raise StageError(
-                    f"Ray did not start ({settings['address']}): {reason}; --workers 0 does without"
-                ) from error
+                raise StageError(f"Ray did not start ({settings['address']}): {reason}") from error
             logger.warning("Ray did not start, trying again: %s", error)
         else:
             return
