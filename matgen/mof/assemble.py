@@ -6,7 +6,7 @@ least-squares fit of rotations, centres and cell. Frameworks and starts run toge
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -37,18 +37,21 @@ class AssembleConfig:
     exact: SearchConfig = field(default_factory=SearchConfig)
     loose: SearchConfig = field(
         default_factory=lambda: SearchConfig(
-            reach=1.2, direction=0.5, pool_scale=0.3, sigma_end=0.4, spring=1.0, good_at=0.5
+            reach=1.2, patience=2, direction=0.5, pool_scale=0.3, sigma_end=0.4, spring=1.0, freedom=1.0, good_at=0.5
         )
     )
     wide: SearchConfig = field(
         default_factory=lambda: SearchConfig(
             reach=2.5,
+            starts=8,
+            patience=2,
             direction=0.25,
             pool_scale=0.5,
             sigma_start=2.5,
             sigma_end=0.6,
             repair_rounds=4,
             spring=0.3,
+            freedom=1.0,
             good_at=0.5,
         )
     )
@@ -77,8 +80,9 @@ def assemble(
     results = {at: _unassembled(given, why) for at, given in enumerate(inputs) if (why := balance(given))}
     sound = [at for at in range(len(inputs)) if at not in results]
     for stage, settings in enumerate((config.exact, config.loose, config.wide, config.loose, config.loose)):
-        waiting = [at for at in sound if at not in results or results[at].status in _TRIED_AGAIN[stage]]
-        given = {at: _moved(inputs[at], results.get(at)) for at in waiting}
+        again = stage > 2  # after the wide search
+        waiting = [at for at in sound if _is_waiting(results.get(at), _TRIED_AGAIN[stage], again)]
+        given = {at: _moved(inputs[at], results.get(at)) if again else inputs[at] for at in waiting}
         _run_stage(given, settings, {at: [seeds[at], stage] for at in waiting}, results, config)
     return [results[at] for at in range(len(inputs))]
 
@@ -87,8 +91,22 @@ _TRIED_AGAIN = ((), ("open", "clash"), ("open", "infeasible"), ("open", "clash")
 """By stage, what an earlier stage may have left."""
 
 
+def _is_waiting(before: Assembly | None, kinds: Sequence[str], again: bool) -> bool:
+    """Whether a stage is tried; the loose search is not repeated for what is mostly open."""
+    if before is None:
+        return True
+    hopeless = again and before.status == "open" and before.num_open > _HOPELESS * len(before.pairs)
+    return before.status in kinds and not hopeless
+
+
+_HOPELESS = 1 / 3  # of the pairs
+
+
 def _moved(given: AssemblyInput, before: Assembly | None) -> AssemblyInput:
-    """Where a stage begins: with the centres and the cell that brought the open pairs of an earlier one nearest."""
+    """Where the last stage begins: with the centres and the cell that brought the open pairs nearest.
+
+    Not after the exact search: where blocks do not fit, its pairs are wrong, and so is the cell.
+    """
     if before is None or before.status != "open" or len(before.pairs) == 0:
         return given
     return AssemblyInput(before.lattice, before.frac_coords, given.blocks)
@@ -107,10 +125,18 @@ def _run_stage(
     for at, reason in reasons.items():
         if reason and at not in results and settings is not config.exact:
             results[at] = _unassembled(given[at], reason)
+    scales = config.finish.refine
+    held = replace(
+        scales,
+        centre_scale=scales.centre_scale * settings.freedom,
+        strain_scale=scales.strain_scale * settings.freedom,
+    )
     for batch in _batches([at for at in given if not reasons[at]], tables, settings, config.batch_pairs):
         rngs = [np.random.default_rng(seeds[at]) for at in batch]
         found = search([tables[at] for at in batch], rngs, settings, torch.device(config.device))
-        made = finish([given[at] for at in batch], [tables[at] for at in batch], found, rngs, config.finish)
+        made = finish(
+            [given[at] for at in batch], [tables[at] for at in batch], found, rngs, replace(config.finish, refine=held)
+        )
         for at, assembly in zip(batch, made, strict=True):
             if at not in results or _rank(assembly) < _rank(results[at]):
                 results[at] = assembly

@@ -85,15 +85,23 @@ def finish(
     again = [replace(c, energy=_energy_of(inputs[c.at], c.fit)) for c in again]
     made = []
     for at, given in enumerate(inputs):
-        weight = config.settle.strain_weight * len(tables[at].block)
         turned = [c for c in again if c.at == at and c.num_open == 0]
         if turned:
-            best = min(turned, key=lambda c: c.energy + weight * c.fit.rms**2)
-            made.append(_assembly(given, tables[at], best, weight, config))
+            best = min(turned, key=lambda c: _score(c, config))
+            made.append(_assembly(given, tables[at], best, config))
             continue
         rest = sorted((c for c in fitted if c.at == at), key=lambda c: (c.num_open, c.fit.rms))
-        made.append(_assembly(given, tables[at], rest[0], weight, config) if rest else _unmatched(given, found[at]))
+        made.append(_assembly(given, tables[at], rest[0], config) if rest else _unmatched(given, found[at]))
     return made
+
+
+def _score(candidate: _Candidate, config: FinishConfig) -> float:
+    """Lower is better: contacts, and what closing has cost, by the measure that `refine` minimises."""
+    fit, refined = candidate.fit, config.refine
+    misfit = 2 * len(candidate.rows) * fit.rms**2
+    moved = np.square((fit.shift - fit.shift.mean(0)) * 0.1 / refined.centre_scale).sum()
+    strained = np.square(np.tril(fit.strain) * 0.1 / refined.strain_scale).sum()
+    return candidate.energy + config.settle.strain_weight * float(misfit + moved + strained)
 
 
 def _promising(
@@ -202,9 +210,7 @@ def _moved(given: AssemblyInput, fit: Refined) -> tuple[np.ndarray, np.ndarray]:
     return lattice, given.frac_coords @ lattice + fit.shift
 
 
-def _assembly(
-    given: AssemblyInput, table: PairTable, best: _Candidate, weight: float, config: FinishConfig
-) -> Assembly:
+def _assembly(given: AssemblyInput, table: PairTable, best: _Candidate, config: FinishConfig) -> Assembly:
     lattice, centres = _moved(given, best.fit)
     frac = centres @ np.linalg.inv(lattice)
     cell = np.floor(frac).astype(np.int64)
@@ -229,7 +235,7 @@ def _assembly(
         image,
         best.fit.distance,
         shortest,
-        best.energy + weight * best.fit.rms**2,
+        _score(best, config),
     )
 
 

@@ -33,28 +33,32 @@ class SearchConfig:
         sigma_start, sigma_end: Å, width of the soft assignment.
         iterations: of the alternation, from the first to the last width.
         repair_rounds: at most; each redraws blocks with open connections in the best starts.
+        patience: rounds of repair without a better best start after which a framework is given up.
         repair_sigma: Å, width at which a repair begins.
         repair_iterations: of the alternation in a repair.
         spring: holds each centre where it was given, as strongly as so many connections; infinite where centres are
             exact.
+        freedom: of centres and cell when a solution is refined, against the scales of `RefineConfig`.
         closed_at: Å; a pair of connection points nearer than this is closed.
         good_at: Å; blocks with a pair farther apart than this are redrawn as well, while repairs last.
     """
 
     reach: float = 0.15
     direction: float = 1.0
-    orientations: int = 48
+    orientations: int = 32
     pool: int = 16
     pool_scale: float = 0.1
     starts: int = 16
     small_starts: int = 4
     sigma_start: float = 1.5
     sigma_end: float = 0.15
-    iterations: int = 20
+    iterations: int = 14
     repair_rounds: int = 8
+    patience: int = 3
     repair_sigma: float = 0.8
-    repair_iterations: int = 12
+    repair_iterations: int = 8
     spring: float = float("inf")
+    freedom: float = 0.25
     closed_at: float = 0.5
     good_at: float = 0.25
 
@@ -117,11 +121,15 @@ def search(
     sigmas = np.geomspace(config.sigma_start, config.sigma_end, config.iterations).tolist()
     found: list[list[Solution]] = [[] for _ in tables]
     waiting = list(range(len(tables)))
+    least, stale = np.full(len(tables), np.inf), np.zeros(len(tables), dtype=int)
     for repair in range(config.repair_rounds + 1):
         state = place(layout, rotations)
         alternate(layout, state, sigmas, config.spring)
         is_open = _harvest(layout, [tables[f] for f in waiting], state, [found[f] for f in waiting], config)
-        still = [at for at, f in enumerate(waiting) if found[f][0].num_poor > 0]
+        left = np.array([found[f][0].num_open + 1e-3 * found[f][0].num_poor for f in waiting])
+        stale[waiting] = np.where(left < least[waiting], 0, stale[waiting] + 1)
+        least[waiting] = np.minimum(left, least[waiting])
+        still = [at for at, f in enumerate(waiting) if found[f][0].num_poor > 0 and stale[f] < config.patience]
         if not still or repair == config.repair_rounds:
             break
         blocks = np.concatenate([np.arange(*layout.block_offsets[at : at + 2]) for at in still])
