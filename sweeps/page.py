@@ -10,7 +10,7 @@ import numpy as np
 from cluster.lineage import write_text
 from matgen.errors import ConfigError
 from sweeps.journal import Journal, TrialRecord
-from sweeps.results import best_so_far, confirmed, encoded, pareto_front, saving, winner
+from sweeps.results import confirmed, encoded, pareto_front, run_to_the_end, saving, winner
 from sweeps.search import default_values
 from sweeps.spaces import Space
 from sweeps.subjects import subject_of
@@ -19,7 +19,8 @@ from sweeps.work import TrialWork
 
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1100px;padding:0 1rem;color:#222}
 table{border-collapse:collapse;font-size:13px;width:100%}td,th{padding:.25rem .6rem;border-bottom:1px solid #ddd;
-text-align:left;vertical-align:top}td.n{text-align:right;font-variant-numeric:tabular-nums}tr.w{background:#eef7ee}
+text-align:left;vertical-align:top}td.n{font-variant-numeric:tabular-nums;white-space:nowrap}tr.w{background:#eef7ee}
+.wide{overflow-x:auto}.wide td:last-child{min-width:24rem}
 .bad{color:#a33}h2{margin-top:2.2rem}p.note{color:#555}"""
 
 _COLOUR = {"done": "#1b7837", "stopped": "#8a8a8a", "running": "#2166ac"}
@@ -31,9 +32,13 @@ def write_page(journal: Journal, work: TrialWork, space: Space, importance: Mapp
     from plotly.offline import get_plotlyjs
 
     figures: list[tuple[str, str, Any]] = [
-        ("Best so far", "Best quality among trials run to the end.", _progress(journal)),
+        (
+            "Best so far",
+            "Trials run to the end, with their intervals; the line is the best so far.",
+            _progress(journal),
+        ),
         ("Parameters", "A line a trial; stopped ones with the quality at their last rung.", _parallel(journal, space)),
-        ("Importance", "PED-ANOVA, adding up to 1; of fewer than six points it says nothing.", _bars(importance)),
+        ("Importance", "PED-ANOVA, adding up to 1; of few points it says little.", _bars(importance)),
         ("Schedules", "Signal left of each field over the way to noise.", _schedules(journal, work)),
         ("Quality against cost", "Seconds of training per 1,000 rows; the line is the Pareto front.", _pareto(journal)),
     ]
@@ -55,8 +60,10 @@ def _head(journal: Journal, space: Space, library: str) -> str:
     said = (
         f"{len(journal.trials)} trials of space “{space.name}” ({space.summary}); {config.search} search, "
         f"{config.scheduler} scheduler; judged at {costs} {unit} by {config.samples} samples with the same seeds for "
-        f"all. Stopping early saved {saving(journal):.0%} of the cost of running all to the end."
+        "all."
     )
+    if config.scheduler == "asha":
+        said += f" Stopping early saved {saving(journal):.0%} of the cost of running all to the end."
     return (
         f"<!doctype html><html lang=en><head><meta charset=utf-8><title>Sweep {html.escape(space.name)}</title>"
         f"<style>{_STYLE}</style><script>{library}</script></head><body><h1>Sweep: "
@@ -96,15 +103,24 @@ def _second_look(journal: Journal) -> str:
 def _progress(journal: Journal) -> Any:
     from plotly.subplots import make_subplots
 
-    line = best_so_far(journal)
+    line = run_to_the_end(journal)
     if not line:
         return None
-    seconds, costs, best = (list(column) for column in zip(*line, strict=True))
+    seconds, costs = [at for at, _, _ in line], [spent for _, spent, _ in line]
     figure = make_subplots(rows=1, cols=2, shared_yaxes=True)
-    for column, (x, title) in enumerate(((seconds, "seconds"), (costs, f"{journal.config.budget.unit} spent")), 1):
-        figure.add_scatter(x=x, y=best, mode="lines+markers", line_shape="hv", showlegend=False, row=1, col=column)
+    config = journal.config
+    unit = "training seconds" if config.budget.unit == "seconds" else f"{subject_of(config.subject).noun} seen"
+    own, low, high = (np.array([report[name] for _, _, report in line]) for name in ("objective", "low", "high"))
+    best = np.maximum.accumulate(own)
+    for column, (x, title) in enumerate(
+        ((seconds, "seconds since the first report"), (costs, f"{unit}, all trials")), 1
+    ):
+        place = {"showlegend": False, "row": 1, "col": column}
+        figure.add_scatter(x=x, y=best, mode="lines", line={"shape": "hv", "color": "#2166ac"}, **place)
+        bars = {"array": high - own, "arrayminus": own - low, "thickness": 1}
+        figure.add_scatter(x=x, y=own, error_y=bars, mode="markers", marker_color="#1b7837", **place)
         figure.update_xaxes(title=title, row=1, col=column)
-    figure.update_yaxes(title="quality", row=1, col=1)
+    figure.update_yaxes(title="quality", range=[0, 1], row=1, col=1)
     return figure
 
 
@@ -120,14 +136,15 @@ def _parallel(journal: Journal, space: Space) -> Any:
         numbers, names = encoded(space, name, [{**defaults, **t.values}.get(name) for t in trials])
         if np.isfinite(numbers).any():
             log = names is None and getattr(space.parameter(name).domain, "log", False)
-            dimension: dict[str, Any] = {"label": _short(name) + (" (log10)" if log else ""), "values": numbers}
+            dimension: dict[str, Any] = {"label": _short(name) + (" (log)" if log else ""), "values": numbers}
             if names is not None:
                 dimension |= {"tickvals": list(range(len(names))), "ticktext": names}
             dimensions.append(dimension)
     objective = [float(t.objective or 0.0) for t in trials]
     dimensions.append({"label": "quality", "values": objective})
     line = {"color": objective, "colorscale": "Viridis", "showscale": True}
-    return graph_objects.Figure(graph_objects.Parcoords(line=line, dimensions=dimensions))
+    lines = graph_objects.Parcoords(line=line, dimensions=dimensions, labelangle=-20, labelfont_size=11)
+    return graph_objects.Figure(lines).update_layout(margin={"t": 110, "l": 90, "b": 40})
 
 
 def _bars(importance: Mapping[str, float]) -> Any:
@@ -249,7 +266,9 @@ def _trial_table(journal: Journal) -> str:
         )
     heads = "".join(f"<th>{html.escape(name)}" for name in head)
     note = "Losses of the validation set, field by field; their scale moves with the schedule, so they rank nothing."
-    return f"<h2>Trials</h2><p class=note>{note}</p><table><tr>{heads}</tr>{''.join(rows)}</table>"
+    return (
+        f"<h2>Trials</h2><p class=note>{note}</p><div class=wide><table><tr>{heads}</tr>{''.join(rows)}</table></div>"
+    )
 
 
 def _number(value: Any) -> str:

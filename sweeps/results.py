@@ -144,8 +144,9 @@ def _column(values: list[Any]) -> pa.Array:
 
 
 def importances(journal: Journal, space: Space, defaults: dict[str, Any]) -> dict[str, float]:
-    """Return the importance of each parameter (PED-ANOVA, Watanabe et al. 2023), adding up to 1; {} of too few trials.
+    """Return the importance of each parameter (PED-ANOVA, Watanabe et al. 2023), adding up to 1.
 
+    Of fewer points than parameters that would be a lottery: it is empty then.
     Trials that the scheduler stopped count with the quality at their last rung.
     """
     optuna = load_optuna()
@@ -158,7 +159,7 @@ def importances(journal: Journal, space: Space, defaults: dict[str, Any]) -> dic
             )
             if frozen is not None:
                 study.add_trial(frozen)
-    if len(study.trials) < 6:
+    if len(study.trials) < max(6, len(space.names)):
         return {}
     evaluator = optuna.importance.PedAnovaImportanceEvaluator()
     try:
@@ -169,19 +170,18 @@ def importances(journal: Journal, space: Space, defaults: dict[str, Any]) -> dic
     return {name: value / total for name, value in found.items()} if total > 0 else {}
 
 
-def best_so_far(journal: Journal) -> list[tuple[float, float, float]]:
-    """Return (seconds since the first report, cost spent, best quality at full cost so far), report by report."""
+def run_to_the_end(journal: Journal) -> list[tuple[float, float, dict[str, Any]]]:
+    """Return (seconds since the first report, cost spent by then, report) of each trial that ran to its end."""
     reports = sorted(
         (report for trial in journal.trials.values() for report in trial.reports), key=lambda r: r.get("time", 0.0)
     )
     full = len(journal.config.rung_budget.costs) - 1
     spent: dict[int, float] = {}
-    best, line = 0.0, []
+    line = []
     for report in reports:
         spent[report["number"]] = max(spent.get(report["number"], 0.0), float(report["cost"]))
         if report["rung"] == full and report.get("status") == "ok":
-            best = max(best, float(report["objective"]))
-            line.append((report.get("time", 0.0) - reports[0].get("time", 0.0), sum(spent.values()), best))
+            line.append((report.get("time", 0.0) - reports[0].get("time", 0.0), sum(spent.values()), report))
     return line
 
 
