@@ -14,25 +14,23 @@ from typing import Any
 from cluster.lineage import StageLineage, finish_stage, require_stage
 from cluster.run import AnyRun, Run
 from cluster.session import prepare_environment, ray_session
-from cluster.stopping import signals_to_file, watching
-from cluster.tracking import Tracker, open_tracker
+from cluster.stopping import signals_to_file
+from cluster.train_worker import STOP_FILE, log_to, settings_of, tracker_of, worker
 from matgen.config import TrainConfig
-from matgen.errors import MatgenError, StageError
+from matgen.errors import ConfigError, MatgenError, StageError
 from matgen.settings import from_dict, to_dict
 from matgen.training.checkpoint import content_hash, find_checkpoint, read_config
 from matgen.training.history import read_history
-from matgen.training.loop import OnLog
 from matgen.training.progress import rate_key
-from matgen.training.state import TrainState
 from matgen.training.tasks import task_of
 
 logger = logging.getLogger(__name__)
 
 MAX_FAILURES = 3
-_STOP_FILE = ".stop-requested"
+GROW_CHECK_S = 60.0  # between looks whether there is room for more processes
 # settings that decide how, not what, is computed: they are no part of a run's identity
 _HOW = (
-    *("max_seconds", "max_edges", "overhead_edges", "compile", "num_workers", "checkpoint_every"),
+    *("max_seconds", "max_edges", "overhead_edges", "compile", "num_workers", "min_workers", "checkpoint_every"),
     *("checkpoint_minutes", "log_every", "max_skipped", "picture_samples"),
 )
 _DEFAULT = TrainConfig()
@@ -75,6 +73,7 @@ def train(run: Run) -> dict[str, Any]:
         The stage's summary: steps, best validation loss, and the hash of the best checkpoint.
 
     Raises:
+        ConfigError: `train.min_workers` is negative or more than `train.num_workers`.
         StageError: there are no records; training was told to stop, or its workers died too often.
         MatgenError: losses stay non-finite, a checkpoint is corrupt or cannot be written.
     """
@@ -87,6 +86,7 @@ def train(run: Run) -> dict[str, Any]:
 def train_stage(run: AnyRun, stage: TrainStage) -> dict[str, Any]:
     """Train any model, see `train`."""
     began = time.monotonic()
+    fewest_workers(stage.config.train)
     inputs = dict(stage.inputs)
     if run.init_from is not None:
         inputs["init_from"] = content_hash(run.init_from)[:16]
@@ -106,6 +106,22 @@ def train_stage(run: AnyRun, stage: TrainStage) -> dict[str, Any]:
     finish_stage(directory, lineage, summary, time.monotonic() - began)
     logger.info("%s: %s", stage.stage, summary)
     return summary
+
+
+def fewest_workers(config: TrainConfig) -> int:
+    """Return how many processes distributed training needs to start or go on.
+
+    Args:
+        config: of training.
+
+    Raises:
+        ConfigError: `min_workers` is negative or more than `num_workers`.
+    """
+    if not 0 <= config.min_workers <= config.num_workers:
+        raise ConfigError(
+            f"train.min_workers={config.min_workers} must be from 0 to train.num_workers={config.num_workers}"
+        )
+    return config.min_workers or config.num_workers
 
 
 def identity(config: TrainConfig) -> TrainConfig:
@@ -155,55 +171,11 @@ def _job(run: AnyRun, stage: TrainStage, lineage: StageLineage) -> dict[str, Any
     }
 
 
-def _settings(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments that `train_plain` and `make_trainer` share."""
-    from matgen.training.run import plain_run
-
-    return {
-        "records": Path(job["records"]),
-        "out": Path(job["out"]),
-        "run": plain_run(job["kind"], {"model": job["model"], "train": job["train"]}),
-        "init_from": None if job["init_from"] is None else Path(job["init_from"]),
-        "lineage": job["lineage"],
-    }
-
-
 def _train_here(job: Mapping[str, Any], run: AnyRun) -> None:
     from matgen.training.run import train_plain
 
-    with _tracker(job, rank=0) as tracker:
-        train_plain(**_settings(job), on_log=_log_to(tracker, job), progress=_shows_progress(run))
-
-
-@contextlib.contextmanager
-def _tracker(job: Mapping[str, Any], rank: int) -> Iterator[Tracker]:
-    config = {"model": job["model"], "train": job["train"], **job["lineage"]}
-    with open_tracker(
-        job["tracker_id"], Path(job["out"]), config, group=job["lineage"]["experiment"], enabled=rank == 0
-    ) as tracker:
-        yield tracker
-
-
-def _log_to(tracker: Tracker, job: Mapping[str, Any]) -> OnLog:
-    def log(row: dict[str, Any], state: TrainState) -> None:
-        values = {f"{row['kind']}/{key}": value for key, value in row.items() if key not in ("kind", "step")}
-        tracker.log(values, row["step"])
-        if row["kind"] == "validation" and job["kind"] == "symmcd" and job["train"]["picture_samples"] > 0:
-            _log_picture(tracker, Path(job["out"]), state, job["train"]["picture_samples"])
-
-    return log
-
-
-def _log_picture(tracker: Tracker, out: Path, state: TrainState, count: int) -> None:
-    """Draw samples of the averaged weights into `pictures/`, and show them to the tracker."""
-    from cluster.pictures import draw_during_training
-    from matgen.models.symmcd import SymmCD
-
-    assert isinstance(state.model, SymmCD)
-    path = out / "pictures" / f"step-{state.step:08d}.png"
-    with state.ema.applied_to(state.model):
-        draw_during_training(state.model, state.model.priors, path, count)
-    tracker.image("samples", path, state.step)
+    with tracker_of(job, rank=0) as tracker:
+        train_plain(**settings_of(job), on_log=log_to(tracker, job), progress=_shows_progress(run))
 
 
 def _shows_progress(run: AnyRun) -> bool:
@@ -211,8 +183,9 @@ def _shows_progress(run: AnyRun) -> bool:
 
 
 def _train_on_ray(job: dict[str, Any], run: AnyRun) -> None:
-    """Run the worker on N processes of Ray; those that die are started again from the last checkpoint."""
-    num_workers = job["train"]["num_workers"]
+    """Run the worker on N processes of Ray, or as many as fit; after a death all start again at the last checkpoint."""
+    config = from_dict(TrainConfig, job["train"])
+    num_workers, fewest = config.num_workers, fewest_workers(config)
     prepare_environment()
     with ray_session(num_workers):
         import ray
@@ -220,17 +193,21 @@ def _train_on_ray(job: dict[str, Any], run: AnyRun) -> None:
         from ray.train.torch import TorchTrainer
 
         resources = ray.cluster_resources()
-        use_gpu = resources.get("GPU", 0) >= num_workers
-        if not use_gpu and resources.get("CPU", 0) < num_workers:
-            raise StageError(f"train.num_workers={num_workers}, but Ray has {resources.get('CPU', 0):.0f} CPUs")
+        use_gpu = resources.get("GPU", 0) >= fewest
+        if not use_gpu and resources.get("CPU", 0) < fewest:
+            raise StageError(f"train.num_workers={fewest}, but Ray has {resources.get('CPU', 0):.0f} CPUs")
         num_nodes = sum(node["Alive"] for node in ray.nodes())
         job["threads"] = max(1, int(_cpus_per_node(ray) // -(-num_workers // num_nodes)))
+        scaling: dict[str, Any] = {  # of Train v2, whose names type checkers are not shown
+            "num_workers": num_workers if fewest == num_workers else (fewest, num_workers),
+            "elastic_resize_monitor_interval_s": GROW_CHECK_S,
+            "use_gpu": use_gpu,
+            "placement_strategy": "PACK" if use_gpu else "SPREAD",
+        }
         trainer = TorchTrainer(
             worker,
             train_loop_config=job,
-            scaling_config=ScalingConfig(
-                num_workers=num_workers, use_gpu=use_gpu, placement_strategy="PACK" if use_gpu else "SPREAD"
-            ),
+            scaling_config=ScalingConfig(**scaling),
             run_config=RunConfig(
                 name="ray-train",
                 storage_path=job["out"],
@@ -238,7 +215,7 @@ def _train_on_ray(job: dict[str, Any], run: AnyRun) -> None:
             ),
         )
         out = Path(job["out"])
-        with signals_to_file(out / _STOP_FILE), _following(out, _total_steps(job) if _shows_progress(run) else 0):
+        with signals_to_file(out / STOP_FILE), _following(out, _total_steps(job) if _shows_progress(run) else 0):
             _fit(trainer)
 
 
@@ -270,25 +247,6 @@ def original_error(error: BaseException) -> BaseException:
         return original_error(next(iter(failures.values())))
     inner = getattr(error, "cause", None) or error.__cause__
     return error if inner is None else original_error(inner)
-
-
-def worker(job: dict[str, Any]) -> None:
-    """Train as one of the processes that Ray Train started; a started-again one goes on from the last checkpoint."""
-    import ray.train
-    import ray.train.torch
-    import torch
-
-    from matgen.training.run import make_trainer
-    from matgen.training.step import Workers
-
-    context = ray.train.get_context()
-    workers = Workers(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
-    torch.set_num_threads(job["threads"])
-    with _tracker(job, workers.rank) as tracker:
-        trainer = make_trainer(**_settings(job), workers=workers, on_log=_log_to(tracker, job))
-        with watching(Path(job["out"]) / _STOP_FILE, trainer):
-            result = trainer.run()
-    ray.train.report({"step": result.step, "best_loss": result.best_loss})
 
 
 @contextlib.contextmanager

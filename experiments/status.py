@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from cluster.status import StageStatus
 
 
+BETWEEN_STAGES_S = 60.0  # nothing runs for so long while one stage ends and the next one starts
+
+
 def add_status(command: AddCommand) -> None:
     """matgen status and matgen watch."""
     examples = "  matgen {0} runs/mp20\n"
@@ -41,14 +44,17 @@ def watch_command(arguments: argparse.Namespace) -> dict[str, Any]:
     """Say it again and again, until nothing runs any more or somebody presses Ctrl-C."""
     from cluster.status import read_status
 
+    ran = float("-inf")
     while True:
         stages = read_status(arguments.dir)
+        if any(stage.state == "running" for stage in stages):
+            ran = time.monotonic()
         text = f"{status_text(arguments.dir, stages)}\n\nevery {arguments.every:g} s; Ctrl-C ends"
         if sys.stdout.isatty():
             text = "\x1b[H\x1b[2J" + text
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
-        if arguments.once or not any(stage.state == "running" for stage in stages):
+        if arguments.once or time.monotonic() - ran > BETWEEN_STAGES_S:
             return {"dir": str(arguments.dir), "stages": {stage.stage: asdict(stage) for stage in stages}}
         time.sleep(arguments.every)
 

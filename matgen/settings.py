@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeVar, Union
 from matgen.errors import ConfigError
 
 ConfigT = TypeVar("ConfigT")
+ADDED = {"added": True}
+"""Metadata of a field that earlier versions lacked: not in JSON at its default, so that their runs stay the same."""
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -21,7 +23,12 @@ def to_dict(config: Any) -> dict[str, Any]:
     Returns:
         Nested dicts; tuples become lists, paths become strings.
     """
-    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+    values = {field: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return {
+        field.name: _plain(value)
+        for field, value in values.items()
+        if not (field.metadata.get("added") and value == field.default)
+    }
 
 
 def from_dict(config_type: type[ConfigT], values: dict[str, Any], prefix: str = "") -> ConfigT:

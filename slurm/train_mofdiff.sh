@@ -16,6 +16,8 @@
 # goes on where it stopped. A training process for each GPU, or for each node without GPUs.
 #   sbatch slurm/train_mofdiff.sh                                    embedded frameworks, for a first try
 #   sbatch slurm/train_mofdiff.sh mofdiff_qmof --data DIR --out runs/qmof [any option of matgen run]
+#   sbatch --no-kill slurm/train_mofdiff.sh ... --set train.min_workers=1      goes on with fewer nodes when some die
+# Nothing here needs the score of the block encoder: matgen run EXPERIMENT score_blocks --out DIR gives it, any time after.
 cd "${SLURM_SUBMIT_DIR:?this is a batch script: sbatch $0}" || exit 2
 [ -f slurm/ray_cluster.sh ] || { echo "submit this from the root of the repository; there is no slurm/ray_cluster.sh in $PWD" >&2; exit 2; }
 . slurm/ray_cluster.sh

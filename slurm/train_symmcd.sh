@@ -15,6 +15,7 @@
 # Trains SymmCD: records, then training on all nodes (a process for each GPU, or for each node without GPUs).
 #   sbatch slurm/train_symmcd.sh                                     embedded crystals, for a first try
 #   sbatch slurm/train_symmcd.sh symmcd_mp20 --data DIR --out runs/mp20 [any option of matgen run]
+#   sbatch --no-kill slurm/train_symmcd.sh ... --set train.min_workers=1       goes on with fewer nodes when some die
 # After anything (time limit, preemption, power failure) it goes on by itself; the same command goes on, too.
 cd "${SLURM_SUBMIT_DIR:?this is a batch script: sbatch $0}" || exit 2
 [ -f slurm/ray_cluster.sh ] || { echo "submit this from the root of the repository; there is no slurm/ray_cluster.sh in $PWD" >&2; exit 2; }

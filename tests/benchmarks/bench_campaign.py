@@ -1,11 +1,13 @@
-"""Campaigns measured: what the driver costs, and how busy actors are kept. No item imports torch.
+"""Campaigns measured: what the driver costs, and how busy actors are kept. No item imports torch, but in `assembly`.
 
 python tests/benchmarks/bench_campaign.py light --rows 1000000     a million items of about 1 ms on two actors
 python tests/benchmarks/bench_campaign.py sleep --workers 1 2 4 8 16 64
 python tests/benchmarks/bench_campaign.py items --rows 400         items of 100 ms
+python tests/benchmarks/bench_campaign.py assembly --rows 64       embedded frameworks put together, 1 and 2 actors
 """
 
 import argparse
+import multiprocessing
 import os
 import shutil
 import sys
@@ -24,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.campaign import CampaignConfig, CampaignSummary, run_campaign
-from cluster.parts import Shard
+from cluster.parts import Shard, shards_of_parts
 from cluster.session import ray_session
 
 SCHEMA = pa.schema(
@@ -124,10 +126,67 @@ def sleeping(workers: Sequence[int], spread: float, items: int) -> None:
             )
 
 
+def assembly(rows: int, shard_size: int) -> None:
+    """Real assembly on one actor and on two, beside what two processes that know nothing of each other lose."""
+    from cluster.reconstruct_mof import AssembleWork
+    from matgen.mof.assemble import AssembleConfig
+
+    out = Path(tempfile.mkdtemp(prefix="bench-assembly-"))
+    count, seconds = prepare_assembly(out, rows, shard_size), {}
+    try:
+        for processes in (1, 2):
+            context = multiprocessing.get_context("spawn")
+            with context.Pool(processes) as pool:
+                names = [(out, f"alone-{processes}-{number}") for number in range(processes)]
+                seconds[processes] = float(np.mean(pool.starmap(assemble_here, names, chunksize=1)))
+        bound = seconds[1] / seconds[2]
+        print(
+            f"{count} frameworks: one process {seconds[1]:.1f} s; each of two at once {seconds[2]:.1f} s: {bound:.1%}"
+        )
+        rates = {}
+        with ray_session(2):
+            for workers in (1, 2):
+                work, config = AssembleWork(AssembleConfig(), 0), CampaignConfig(num_workers=workers, progress=False)
+                done = run_campaign(work, shards_of_parts(out / "inputs"), out / f"ray-{workers}", config)
+                rates[workers] = count / (done.alive_seconds / workers)
+                print(
+                    f"{workers} actors: {done.seconds:.1f} s with starts, {rates[workers]:.2f} a second when ready, "
+                    f"busy {done.busy_share:.2%}, driver CPU {done.driver_cpu_seconds:.2f} s, {done.status}"
+                )
+        raw = rates[2] / (2 * rates[1])
+        print(f"efficiency of 2 actors: {raw:.1%}; against two independent processes {raw / bound:.1%}")
+    finally:
+        shutil.rmtree(out)
+
+
+def prepare_assembly(out: Path, rows: int, shard_size: int) -> int:
+    """Cut the embedded frameworks into blocks, turn each at random, and save what assembly is told."""
+    from cluster.decompose import DecomposeWork
+    from cluster.preprocess import source_shards
+    from cluster.reconstruct_mof import PrepareWork, ReconstructMofConfig
+    from matgen.sources.source import open_source
+
+    config, here = ReconstructMofConfig(), CampaignConfig(progress=False)
+    source = open_source(str(Path(__file__).parents[2] / "experiments/data/mof_demo.parquet"), None, config.limits)
+    work = DecomposeWork(source, config.decompose)
+    run_campaign(work, source_shards(source, shard_size, rows), out / "frameworks", here)
+    done = run_campaign(PrepareWork(None, config), shards_of_parts(out / "frameworks"), out / "inputs", here)
+    return done.status["ok"]
+
+
+def assemble_here(out: Path, name: str) -> float:
+    """Assemble all in this process; return the seconds."""
+    from cluster.reconstruct_mof import AssembleWork
+    from matgen.mof.assemble import AssembleConfig
+
+    work, config = AssembleWork(AssembleConfig(), 0), CampaignConfig(progress=False)
+    return run_campaign(work, shards_of_parts(out / "inputs"), out / name, config).seconds
+
+
 def main() -> None:
     """Print figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["light", "sleep", "items"])
+    parser.add_argument("what", choices=["light", "sleep", "items", "assembly"])
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--workers", type=int, nargs="+", default=[2])
     parser.add_argument("--shard-size", type=int, default=10)
@@ -138,6 +197,8 @@ def main() -> None:
         light(arguments.rows, arguments.workers[0])
     elif arguments.what == "sleep":
         sleeping(arguments.workers, arguments.spread, arguments.items)
+    elif arguments.what == "assembly":
+        assembly(arguments.rows, arguments.shard_size)
     else:
         with ray_session(2):
             summary = run(TimedWork(0.1, sleeps=True), arguments.rows, arguments.shard_size, 2)

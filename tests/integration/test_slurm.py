@@ -96,20 +96,6 @@ def test_strangers_are_refused_and_a_failing_command_gives_its_exit_code(slurm: 
     assert not token.parent.exists(), "the token went with the job"
 
 
-def test_a_preempted_job_gives_way_and_comes_back(slurm: SlurmCluster) -> None:
-    script, stop = slurm.shared / "preempted.sh", slurm.shared / "stop-preempted"
-    script.write_text(HOLD.format(file=stop))
-    job = slurm.submit("--requeue", "--open-mode=append", str(script))
-    slurm.until(lambda: "Ray is up at" in slurm.log(job), 300, lambda: slurm.log(job))
-    began = time.monotonic()
-    urgent = slurm.submit("--partition=urgent", "--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=2", "--wrap=true")
-    assert slurm.wait(urgent) == ("COMPLETED", 0)
-    slurm.until(lambda: slurm.log(job).count("Ray is up at") == 2, 300, lambda: slurm.log(job))
-    print(f"Ray ready again {time.monotonic() - began:.0f} s after an urgent job was submitted")
-    stop.touch()
-    assert slurm.wait(job) == ("FAILED", 37)
-
-
 def test_a_script_submitted_from_elsewhere_says_so(slurm: SlurmCluster, tmp_path: Path) -> None:
     words = [
         "sbatch",
@@ -124,7 +110,7 @@ def test_a_script_submitted_from_elsewhere_says_so(slurm: SlurmCluster, tmp_path
     assert "submit this from the root of the repository" in slurm.log(job)
 
 
-def test_training_survives_a_time_limit_and_power_failures_with_the_loss_of_an_undisturbed_run(
+def test_training_survives_time_limit_preemption_and_power_failures_with_the_loss_of_an_undisturbed_run(
     slurm: SlurmCluster,
 ) -> None:
     plain, out = slurm.shared / "plain", slurm.shared / "disturbed"
@@ -134,17 +120,32 @@ def test_training_survives_a_time_limit_and_power_failures_with_the_loss_of_an_u
 
     job = slurm.submit("--cpus-per-task=2", "slurm/train_symmcd.sh", "symmcd_demo", "--out", str(out), *SYMMCD)
     slurm.until(lambda: steps(out) >= 12, 600, lambda: slurm.log(job))
-    slurm.run("scancel", "--signal=USR1", "--batch", str(job))  # as at the time limit
-    slurm.until(lambda: slurm.log(job).count("Ray is up at") == 2, 300, lambda: slurm.log(job))
-    slurm.until(lambda: steps(out) >= 30, 600, lambda: slurm.log(job))
-    slurm.run("slurm-node", "kill", "node2")  # a power failure of a worker: Ray goes on, or Slurm queues the job again
-    slurm.run("slurm-node", "start", "node2")
-    at = steps(out)
-    slurm.until(lambda: steps(out) >= at + 30, 600, lambda: slurm.log(job))
-    ups = slurm.log(job).count("Ray is up at")
-    slurm.run("slurm-node", "kill", "node1")  # of the head
-    slurm.run("slurm-node", "start", "node1")
-    slurm.until(lambda: slurm.log(job).count("Ray is up at") > ups, 400, lambda: slurm.log(job))
+
+    def time_limit() -> None:
+        slurm.run("scancel", "--signal=USR1", "--batch", str(job))
+        slurm.until(lambda: slurm.log(job).count("Ray is up at") == 2, 300, lambda: slurm.log(job))
+
+    def preemption() -> None:
+        words = ("--partition=urgent", "--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=2", "--wrap=true")
+        assert slurm.wait(slurm.submit(*words)) == ("COMPLETED", 0)
+        slurm.until(lambda: slurm.log(job).count("Ray is up at") == 3, 300, lambda: slurm.log(job))
+
+    def worker_without_power() -> None:  # Ray goes on, or Slurm queues the job again
+        slurm.run("slurm-node", "kill", "node2")
+        slurm.run("slurm-node", "start", "node2")
+
+    def head_without_power() -> None:
+        ups = slurm.log(job).count("Ray is up at")
+        slurm.run("slurm-node", "kill", "node1")
+        slurm.run("slurm-node", "start", "node1")
+        slurm.until(lambda: slurm.log(job).count("Ray is up at") > ups, 400, lambda: slurm.log(job))
+
+    for happens in (time_limit, preemption, worker_without_power, head_without_power):
+        at, began = steps(out), time.monotonic()
+        happens()
+        slurm.until(lambda at=at: steps(out) > at, 600, lambda: slurm.log(job))
+        print(f"{happens.__name__}: past step {at} again after {time.monotonic() - began:.0f} s")
+        slurm.until(lambda at=at: steps(out) >= at + 15, 600, lambda: slurm.log(job))
     assert slurm.wait(job) == ("COMPLETED", 0), slurm.log(job)[-3000:]
     assert best_loss(out) == pytest.approx(best_loss(plain), rel=1e-3)
 
@@ -155,6 +156,29 @@ def test_mofdiff_trains_from_its_script(slurm: SlurmCluster) -> None:
     job = slurm.submit("--cpus-per-task=2", "slurm/train_mofdiff.sh", *frameworks(), "--out", str(out), *small)
     assert slurm.wait(job, 1500) == ("COMPLETED", 0), slurm.log(job)[-3000:]
     assert (out / "block_encoder").is_dir() and steps(out) == 5
+
+
+def test_mofs_are_generated_from_their_script_and_watched(slurm: SlurmCluster) -> None:
+    out, matgen = slurm.shared / "mofdiff", f"{sys.prefix}/bin/matgen"
+    assert (out / "checkpoint").is_dir(), "made by the test of training"
+    cheap = ("--small", "--set", "sample.shard_size=4", "--set", "decode.lookup.num_tries=1")
+    cheap += ("--set", "evaluate.porosity=false", "--set", "evaluate.reference_limit=8")
+    words = ("slurm/generate_mofs.sh", *frameworks(), "--count", "8", "--out", str(out), *cheap)
+    job = slurm.submit("--cpus-per-task=2", *words)
+    slurm.until(lambda: (out / "samples" / "run.json").exists(), 600, lambda: slurm.log(job))
+    during = slurm.run(matgen, "status", str(out))
+    live = subprocess.Popen(
+        [matgen, "watch", str(out)], env=slurm.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert slurm.wait(job) == ("COMPLETED", 0), slurm.log(job)[-3000:]
+    live.terminate()
+    assert "sample" in during and "sample" in live.communicate(timeout=30)[0]
+    after = slurm.run(matgen, "status", str(out))
+    assert after.count("2 of 2 shards, 8 rows") >= 2, after
+    for folder in ("samples", "structures", "relaxed"):
+        rows = [row for path in (out / folder).glob("part-*.parquet") for row in pq.read_table(path).to_pylist()]
+        assert sorted(row["sample_id"] for row in rows) == list(range(8)), folder
+    assert (out / "report.html").stat().st_size > 10_000
 
 
 def frameworks() -> tuple[str, ...]:

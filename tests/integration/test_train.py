@@ -1,5 +1,6 @@
 """Training as a stage: in this process, and on two Ray workers of which one is killed; the result is the same."""
 
+import json
 import os
 import signal
 import threading
@@ -10,10 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+import cluster.train
 from cluster.run import Run
+from cluster.session import prepare_environment
 from cluster.train import train
+from cluster.train_worker import WORKERS_FILE
 from matgen.config import Experiment
-from matgen.errors import StageError
+from matgen.errors import ConfigError, StageError
 from matgen.training.history import TIMING, read_history
 
 
@@ -92,3 +96,85 @@ def test_two_workers_one_killed_end_where_one_process_does(tiny_run: Run, tmp_pa
         other = curve(two, "validation")[step]
         assert other == pytest.approx(row, rel=1e-3), step
     assert list((two.directory("train") / "wandb").rglob("*.wandb")), "rank 0 logs to W&B, offline"
+
+
+def test_fewest_workers_are_not_more_than_all(tiny_run: Run, tmp_path: Path) -> None:
+    for least, most in ((-1, 2), (3, 2), (1, 0)):
+        with pytest.raises(ConfigError, match=rf"train.min_workers={least} must be from 0 to train.num_workers={most}"):
+            train(with_settings(tiny_run, tmp_path, min_workers=least, num_workers=most))
+    assert not (tmp_path / "checkpoint").exists()
+
+
+class TwoNodes:
+    """A Ray of two nodes with one CPU each, of which one is lost and another comes.
+
+    Args:
+        out: directory of a training run, whose files say when.
+    """
+
+    def __init__(self, out: Path) -> None:
+        from ray.cluster_utils import Cluster
+
+        self.out, self.said = out, []
+        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+        self.node = self.cluster.add_node(num_cpus=1)
+
+    def starts(self) -> list[int]:
+        """How many processes trained, at each start."""
+        path = self.out / WORKERS_FILE
+        return [json.loads(line)["num_workers"] for line in path.read_text().splitlines()] if path.is_file() else []
+
+    def until(self, condition) -> float:
+        """Wait; return the seconds."""
+        began = time.monotonic()
+        while not condition():
+            assert time.monotonic() < began + 600
+            time.sleep(0.1)
+        return time.monotonic() - began
+
+    def torment(self) -> None:
+        """Lose the second node once training is under way; bring one once the first goes on alone."""
+        self.until(lambda: any(row["step"] >= 25 for row in read_history(self.out / "history.jsonl")))
+        self.cluster.remove_node(self.node, allow_graceful=False)
+        self.said.append(f"with one {self.until(lambda: self.starts() == [2, 1]):.0f} s after the loss")
+        self.cluster.add_node(num_cpus=1)
+        self.said.append(f"with two {self.until(lambda: self.starts() == [2, 1, 2]):.0f} s after another came")
+
+
+@pytest.mark.slow
+def test_elastic_training_shrinks_and_grows_and_ends_where_one_process_does(
+    tiny_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {
+        "max_steps": 300,
+        "validate_every": 60,
+        "checkpoint_every": 5,
+        "batch_size": 16,
+        "picture_samples": 0,
+    }
+    alone = with_settings(tiny_run, tmp_path / "alone", **settings, log_every=1)
+    assert train(alone)["finished"]
+
+    monkeypatch.setattr(cluster.train, "GROW_CHECK_S", 5.0)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    prepare_environment()  # the nodes' token
+    elastic = with_settings(tiny_run, tmp_path / "two", **settings, log_every=1, num_workers=2, min_workers=1)
+    nodes = TwoNodes(elastic.directory("train"))
+    monkeypatch.setenv("RAY_ADDRESS", nodes.cluster.address)
+    tormentor = threading.Thread(target=nodes.torment, daemon=True)
+    try:
+        tormentor.start()
+        summary = train(elastic)
+        tormentor.join(10)
+    finally:
+        nodes.cluster.shutdown()
+    print(nodes.said, nodes.starts())
+    assert summary["finished"] and summary["step"] == 300
+    assert nodes.starts() == [2, 1, 2]
+
+    first, second = curve(alone, "train"), curve(elastic, "train")
+    assert list(first) == list(second) == list(range(1, 301)), "each step once"
+    # the same rows and the same noise at each step; sums in another order differ in their last bits, which Adam
+    # amplifies over three hundred steps, while other rows, or a lost average or moment, would show in per cents at once
+    for step, row in curve(alone, "validation").items():
+        assert curve(elastic, "validation")[step]["total"] == pytest.approx(row["total"], rel=2e-3), step
