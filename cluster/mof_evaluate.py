@@ -57,7 +57,7 @@ class _Scorer:
         if not self.config.porosity:
             return
         try:
-            self.worker = PorosityWorker()
+            self.worker = PorosityWorker(self.config.pores)
         except MissingDependencyError as error:
             logger.warning("pores are not measured: %s", error)
             self.reason = str(error)
@@ -205,7 +205,7 @@ def mof_evaluate(run: MofRun) -> dict[str, Any]:
     table = add_novelty(_table_of(out / "scored"), known_identities(run.records_directory))
     if relaxed is None:
         del table["relax_status"]  # that a stage was not run is not that everything failed in it
-    words = MofSummaryConfig(adsorption=config.gcmc)
+    words = MofSummaryConfig(porosity=config.pores, adsorption=config.gcmc)
     summary = summarize_mofs(table, reference, words, reference_name=run.experiment.preprocess.source)
     arrays = {name: pa.array([_plain(value) for value in values]) for name, values in table.items()}
     write_table(out / "scores.parquet", pa.table(arrays), lineage.table_metadata)

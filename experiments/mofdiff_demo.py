@@ -10,6 +10,7 @@ def mofdiff_demo() -> "MofExperiment":
     """The whole line on frameworks in minutes on a laptop, on embedded hypothetical MOFs, tiny networks, a report"""
     from dataclasses import replace
 
+    from matgen.evaluation.porosity import PorosityConfig
     from matgen.models.mofdiff_sampling import CoarseSamplerConfig
     from matgen.mof.lookup import LookupConfig
     from matgen.mof_config import (
@@ -41,7 +42,7 @@ def mofdiff_demo() -> "MofExperiment":
         blocks=BlocksConfig(model=tiny_block_encoder(), train=replace(train, max_steps=150)),
         model=tiny_mofdiff(),
         train=train,
-        sample=MofSampleConfig(count=24, shard_size=12, batch_size=12, sampler=CoarseSamplerConfig(num_steps=50)),
+        sample=MofSampleConfig(count=16, shard_size=8, batch_size=16, sampler=CoarseSamplerConfig(num_steps=50)),
         decode=MofDecodeConfig(lookup=LookupConfig(num_tries=2)),
-        evaluate=MofEvaluateConfig(reference_limit=48),
+        evaluate=MofEvaluateConfig(reference_limit=24, pores=PorosityConfig(refine_between=(0.0, 0.0))),
     )

@@ -5,6 +5,7 @@ from typing import Literal
 
 from matgen.config import ComposedExperiment
 from matgen.evaluation.adsorption import AdsorptionConfig
+from matgen.evaluation.porosity import PorosityConfig
 from matgen.models.block_encoder import BlockEncoderConfig
 from matgen.models.mofdiff import MOFDiffConfig
 from matgen.models.mofdiff_latent import LatentConfig, PriorConfig
@@ -119,12 +120,13 @@ class MofRelaxConfig:
 class MofEvaluateConfig:
     """Settings of the stage evaluate.
 
-    `porosity` measures pores with pyzeo where it is installed; `reference_limit` structures of the source are scored
-    beside the samples, 0 for none. `adsorption` simulates the CO2 working capacity of valid samples (raspalib, minutes
-    each), as `gcmc` says.
+    `porosity` measures pores with pyzeo where it is installed, as `pores` says; `reference_limit` structures of the
+    source are scored beside the samples, 0 for none. `adsorption` simulates the CO2 working capacity of valid samples
+    (raspalib, minutes each), as `gcmc` says.
     """
 
     porosity: bool = True
+    pores: PorosityConfig = field(default_factory=PorosityConfig)
     adsorption: bool = False
     gcmc: AdsorptionConfig = field(default_factory=AdsorptionConfig)
     reference_limit: int = 200
