@@ -54,6 +54,7 @@ class SlurmCluster:
         kept = {key: value for key, value in os.environ.items() if key not in dropped}
         environment = {**kept, "PATH": path, "SLURM_CONF": str(state / "slurm.conf"), "SLURM_TEST_STATE": str(state)}
         environment["VIRTUAL_ENV"] = sys.prefix
+        environment["RAY_worker_niceness"] = "0"  # the machine may do other things, too
         return cls(state, shared, environment)
 
     def stop(self) -> None:

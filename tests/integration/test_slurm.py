@@ -184,7 +184,7 @@ def test_mofs_are_generated_from_their_script_and_watched(slurm: SlurmCluster) -
 def frameworks() -> tuple[str, ...]:
     """The experiment on embedded frameworks; where a checkout has none, some of the data set's."""
     if list((ROOT / "experiments" / "data").glob("mof_demo*.parquet")):
-        return ("mofdiff_demo",)
+        return ("mofdiff_demo", "--set", "preprocess.limit=60")
     data = os.environ.get("MATGEN_DATA", "")
     assert data, "no frameworks: neither embedded ones nor MATGEN_DATA"
     return ("mofdiff_qmof", "--data", data, "--set", "preprocess.limit=60")
