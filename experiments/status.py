@@ -74,7 +74,7 @@ def _amount(stage: "StageStatus") -> str:
         return (
             f"step {stage.steps}{f' of {stage.total_steps}' if stage.total_steps else ''}{_speed(stage, 'steps')}{best}"
         )
-    if not stage.shards_done and not stage.shards_total:
+    if not stage.shards_done and (not stage.shards_total or stage.state == "done"):  # evaluate joins its parts
         return ""
     total = max(stage.shards_total, stage.shards_done)
     bar = "#" * round(20 * stage.shards_done / max(1, total))
