@@ -31,6 +31,10 @@ class Observer:
         if self.journal.reported(_clean(report)):
             self.watch.reported(trial)
 
+    def died(self, config: Config, error: str) -> None:
+        """A trial's process died, and it is tried again."""
+        self.watch.died(config["number"], error)
+
     def ended(self, config: Config, error: str | None) -> None:
         """A trial ended: by itself, by the scheduler, or by dying too often."""
         trial = self.journal.trials[config["number"]]

@@ -1,5 +1,6 @@
 """Ray Tune over the trials of a sweep: schedulers, resources, retries, and what is written down as results come in."""
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -133,6 +134,7 @@ def _fit(
     import ray
     from ray import tune
 
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial that dies is said in one line, by the watch
     config = work.config
     storage = Path(work.directory) / "ray"
     shutil.rmtree(storage, ignore_errors=True)
@@ -248,6 +250,9 @@ def _callback(observer: Observer) -> Any:
 
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             observer.ended(seen(trial), None)
+
+        def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            observer.died(seen(trial), _last_words(trial))
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             observer.ended(seen(trial), _last_words(trial))

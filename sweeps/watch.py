@@ -55,6 +55,10 @@ class Watch:
             tracker.log(flat(last), int(last.get("step", last["rung"])))
         self._show(f"trial {trial.number} rung {last['rung']}: quality {words(last)}")
 
+    def died(self, number: int, error: str) -> None:
+        """A trial died and is tried again."""
+        self._show(f"trial {number} died and is tried again: {error}")
+
     def ended(self, trial: TrialRecord) -> None:
         """A trial ended."""
         tracker = self._trackers.pop(trial.number, None)
