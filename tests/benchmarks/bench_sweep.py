@@ -63,9 +63,9 @@ def tune_overhead(trials: int, folder: Path, *, track: bool = True) -> dict[str,
         config=config, space=DEMO, experiment=experiment, directory=str(folder / "sweep"), records=str(records)
     )
     prepare_tune()
-    with ray_session(1), (folder / "table.txt").open("w") as stream:
+    with ray_session(1):
         began = time.time()
-        watch = Watch(journal, "bench", stream, track=track)
+        watch = Watch(journal, "bench", track=track)
         run_trials(work, journal, DEMO, default_values(DEMO, journal.experiment), watch)
         whole = time.time() - began
     plain = [_plain(work, trial, folder / "plain") for trial in journal.trials.values()]
