@@ -11,6 +11,7 @@ from matgen.mof.building_block import METAL_NODE, BuildingBlock
 __all__ = ["PerturbConfig", "Replacer", "perturb"]
 
 _MAX_COMPARED = 256
+_MAX_CONFORMERS = 8  # of one identity, where several identities are compared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class Replacer:
         self._first = library.conformer_offsets[:-1]
 
     def replacement(self, block: BuildingBlock, name: str) -> tuple[BuildingBlock, str]:
-        """Another framework's conformer of the same identity, else the nearest by fingerprint.
+        """Another framework's conformer of the same identity, else the nearest by shape among the most similar ones.
 
         Args:
             block: to be replaced.
@@ -49,18 +50,16 @@ class Replacer:
         found = self._others(self.library.find(block.identity), own)
         if len(found):
             return self._nearest_shape(block, found), "identity"
-        for identities in self._by_fingerprint(block):
-            found = np.concatenate([np.arange(*self.library.conformer_offsets[k : k + 2]) for k in identities])
-            found = self._others(found, own)
-            if len(found):
-                return self._nearest_shape(block, found), "fingerprint"
+        found, similarity = self._by_fingerprint(block, own)
+        if len(found):
+            return self._nearest_shape(block, found, similarity), "fingerprint"
         return block, "own"
 
     def _others(self, found: np.ndarray, own: int) -> np.ndarray:
         return found[self.library.source_index[found] != own]
 
-    def _by_fingerprint(self, block: BuildingBlock) -> list[np.ndarray]:
-        """Identities of equal role and number of connections, those of equal similarity (Tanimoto) together."""
+    def _by_fingerprint(self, block: BuildingBlock, own: int) -> tuple[np.ndarray, np.ndarray]:
+        """Conformers of the identities that are most similar (Tanimoto), of equal role and number of connections."""
         library = self.library
         alike = library.num_connections[self._first] == block.num_connections
         alike &= library.is_metal[self._first] == (block.role == METAL_NODE)
@@ -68,13 +67,28 @@ class Replacer:
         both = np.bitwise_count(library.ecfp4[at] & block.ecfp4).sum(1)
         either = np.bitwise_count(library.ecfp4[at] | block.ecfp4).sum(1)
         similarity = both / np.maximum(either, 1)
-        order = np.argsort(-similarity, kind="stable")
-        return np.split(at[order], np.flatnonzero(np.diff(similarity[order])) + 1)
+        found, alikeness = [], []
+        for k in np.argsort(-similarity, kind="stable"):
+            others = self._others(np.arange(*library.conformer_offsets[at[k] : at[k] + 2]), own)
+            found.append(others[:: -(-len(others) // _MAX_CONFORMERS) or 1])
+            alikeness.append(np.full(len(found[-1]), similarity[k]))
+            if sum(map(len, found)) >= _MAX_COMPARED:
+                break
+        if not found:
+            return np.zeros(0, dtype=np.int64), np.zeros(0)
+        return np.concatenate(found)[:_MAX_COMPARED], np.concatenate(alikeness)[:_MAX_COMPARED]
 
-    def _nearest_shape(self, block: BuildingBlock, found: np.ndarray) -> BuildingBlock:
+    def _nearest_shape(
+        self, block: BuildingBlock, found: np.ndarray, similarity: np.ndarray | None = None
+    ) -> BuildingBlock:
+        """Least mean difference of distances among connections in Å, and of one less the similarity of the fingerprints."""
+        if similarity is None:
+            found = found[:: -(-len(found) // _MAX_COMPARED)]
+            similarity = np.ones(len(found))
         wanted = _shape(block)
-        others = [self.library.block(int(i)) for i in found[:: -(-len(found) // _MAX_COMPARED)]]
-        return min(others, key=lambda other: float(np.abs(_shape(other) - wanted).sum()))
+        others = [self.library.block(int(i)) for i in found]
+        apart = [float(np.abs(_shape(other) - wanted).mean()) for other in others]
+        return others[int(np.argmin(np.array(apart) + 1.0 - similarity))]
 
 
 def _shape(block: BuildingBlock) -> np.ndarray:
