@@ -81,7 +81,7 @@ class Replacer:
     def _nearest_shape(
         self, block: BuildingBlock, found: np.ndarray, similarity: np.ndarray | None = None
     ) -> BuildingBlock:
-        """Least mean difference of distances among connections in Å, and of one less the similarity of the fingerprints."""
+        """Least mean difference of distances among connections in Å, plus one less the similarity of fingerprints."""
         if similarity is None:
             found = found[:: -(-len(found) // _MAX_COMPARED)]
             similarity = np.ones(len(found))
