@@ -11,7 +11,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-import cluster.train
 from cluster.run import Run
 from cluster.session import prepare_environment
 from cluster.train import train
@@ -106,7 +105,7 @@ def test_fewest_workers_are_not_more_than_all(tiny_run: Run, tmp_path: Path) -> 
 
 
 class TwoNodes:
-    """A Ray of two nodes with one CPU each, of which one is lost and another comes.
+    """A Ray of two nodes with one CPU each, of which one is lost.
 
     Args:
         out: directory of a training run, whose files say when.
@@ -128,21 +127,19 @@ class TwoNodes:
         """Wait; return the seconds."""
         began = time.monotonic()
         while not condition():
-            assert time.monotonic() < began + 600
+            assert time.monotonic() < began + 900
             time.sleep(0.1)
         return time.monotonic() - began
 
     def torment(self) -> None:
-        """Lose the second node once training is under way; bring one once the first goes on alone."""
+        """Lose the second node once training is under way."""
         self.until(lambda: any(row["step"] >= 25 for row in read_history(self.out / "history.jsonl")))
         self.cluster.remove_node(self.node, allow_graceful=False)
         self.said.append(f"with one {self.until(lambda: self.starts() == [2, 1]):.0f} s after the loss")
-        self.cluster.add_node(num_cpus=1)
-        self.said.append(f"with two {self.until(lambda: self.starts() == [2, 1, 2]):.0f} s after another came")
 
 
 @pytest.mark.slow
-def test_elastic_training_shrinks_and_grows_and_ends_where_one_process_does(
+def test_elastic_training_shrinks_and_ends_where_one_process_does(
     tiny_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {
@@ -155,7 +152,6 @@ def test_elastic_training_shrinks_and_grows_and_ends_where_one_process_does(
     alone = with_settings(tiny_run, tmp_path / "alone", **settings, log_every=1)
     assert train(alone)["finished"]
 
-    monkeypatch.setattr(cluster.train, "GROW_CHECK_S", 5.0)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_worker_niceness", "0")  # the default of 15 starves on a machine that does other things, too
     prepare_environment()  # the nodes' token
@@ -171,11 +167,11 @@ def test_elastic_training_shrinks_and_grows_and_ends_where_one_process_does(
         nodes.cluster.shutdown()
     print(nodes.said, nodes.starts())
     assert summary["finished"] and summary["step"] == 160
-    assert nodes.starts() == [2, 1, 2]
+    assert nodes.starts() == [2, 1]
 
     first, second = curve(alone, "train"), curve(elastic, "train")
     assert list(first) == list(second) == list(range(1, 161)), "each step once"
     # the same rows and the same noise at each step; sums in another order differ in their last bits, which Adam
     # amplifies over 160 steps, while other rows, or a lost average or moment, would show in per cents at once
     for step, row in curve(alone, "validation").items():
-        assert curve(elastic, "validation")[step]["total"] == pytest.approx(row["total"], rel=2e-3), step
+        assert curve(elastic, "validation")[step]["total"] == pytest.approx(row["total"], rel=1e-3), step
