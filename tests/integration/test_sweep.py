@@ -212,39 +212,44 @@ def test_results_of_a_sweep(tiny: Experiment, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_sweep_killed_twice_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
-    out = tmp_path / "sweep"
-    settings = ["--search", "random", "--trials", "5", "--budget", "576", "--rungs", "2", "--samples", "4"]
-    settings += ["--confirm-top", "1", "--confirm-samples", "4", "--baselines", "none"]
+def test_a_sweep_killed_twice_ends_as_an_undisturbed_one(tiny_run: Run, tmp_path: Path) -> None:
+    settings = ["--records", str(tiny_run.records_directory), "--concurrent", "1", "--trials", "6", "--samples", "4"]
+    settings += ["--budget", "288", "--rungs", "2", "--confirm-top", "1", "--confirm-samples", "4"]
     environment = {**os.environ, "WANDB_MODE": "disabled"}
+    environment.pop("RAY_ADDRESS", None)
 
-    def start(arguments: list[str]) -> "subprocess.Popen[bytes]":
+    def start(*arguments: str) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "sweeps/tune_symmcd.py", *arguments]
         return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
     def reports() -> int:
-        path = out / "trials.jsonl"
+        path = tmp_path / "killed" / "trials.jsonl"
         return path.read_text().count('"event": "report"') if path.exists() else 0
 
-    process = start(["--out", str(out), *settings])
-    for wanted in (1, 4):
+    process = start("--out", str(tmp_path / "killed"), *settings)
+    for wanted in (1, 7):
         deadline = time.monotonic() + 600
         while reports() < wanted:
             assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.3)
+            time.sleep(0.1)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        process = start(["--resume", str(out)])
+        process = start("--resume", str(tmp_path / "killed"))
     assert process.wait(timeout=900) == 0
-    journal, _ = open_sweep(out)
-    config = journal.config
-    undisturbed = create_sweep(tmp_path / "quiet", config, subject_of("symmcd").read(journal.experiment), DEMO)
-    suggestions = Suggestions(DEMO, undisturbed, {})
-    while (trial := suggestions.next()) is not None:
-        undisturbed.ended(trial.number, "done")
-    assert {n: t.values for n, t in journal.trials.items()} == {n: t.values for n, t in undisturbed.trials.items()}
-    assert all(trial.ended for trial in journal.trials.values())
-    rungs = [(trial.number, report["rung"]) for trial in journal.trials.values() for report in trial.reports]
-    assert len(rungs) == len(set(rungs))
-    assert json.loads((out / "best.json").read_text())["name"] == "symmcd_demo"
-    assert (out / "sweep.html").exists() and not (out / "ray").exists()
+    assert start("--out", str(tmp_path / "quiet"), *settings).wait(timeout=900) == 0
+
+    def ended(name: str) -> list[tuple]:
+        """What a sweep knows of each trial in the end: its point, fate, and quality at each rung."""
+        journal, _ = open_sweep(tmp_path / name)
+        assert (tmp_path / name / "sweep.html").exists() and not (tmp_path / name / "ray").exists()
+        return [
+            (t.number, t.origin, t.values, t.status, [(r["rung"], pytest.approx(r["objective"])) for r in t.reports])
+            for t in journal.trials.values()
+        ]
+
+    killed, quiet = ended("killed"), ended("quiet")
+    assert len(killed) == 7 and {trial[1] for trial in killed} == {"default", "paper", "first", "search"}
+    assert all(trial[3] in ("done", "stopped") for trial in killed)
+    assert killed == quiet
+    best = [(tmp_path / name / "best.json").read_text() for name in ("killed", "quiet")]
+    assert best[0] == best[1] and json.loads(best[0])["name"] == "symmcd_demo"
