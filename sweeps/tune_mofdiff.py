@@ -12,6 +12,7 @@ The second part takes over the encoder that won the first one, and embeds with i
 import sys
 from pathlib import Path
 
+from matgen.errors import StageError
 from sweeps.arguments import Defaults
 from sweeps.budget import BudgetConfig
 from sweeps.command import main
@@ -80,6 +81,15 @@ def tune(argv: list[str]) -> int:
         return main(PARTS["blocks"], __doc__ or "", argv)
     resume, out = _take(argv, "--resume"), _take(argv, "--out") or _OUT
     base = Path(resume or out)
+    if resume and (base / "sweep.json").exists():  # of one part, begun with --part; the sweep says which
+        try:
+            subject = open_sweep(base)[0].config.subject
+        except StageError as error:
+            print(f"tune_mofdiff.py: {error}", file=sys.stderr)
+            return 2
+        for defaults in PARTS.values():
+            if defaults.subject == subject:
+                return main(defaults, __doc__ or "", [*argv, "--resume", resume])
     if resume and not (base / "blocks").exists():
         print(f"tune_mofdiff.py: {base}: no sweep here (no blocks/sweep.json)", file=sys.stderr)
         return 2

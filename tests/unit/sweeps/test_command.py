@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from experiments.mofdiff_demo import mofdiff_demo
 from experiments.symmcd_demo import symmcd_demo
 from matgen.errors import StageError
 from sweeps.arguments import build_parser
 from sweeps.command import _resumed, main
 from sweeps.journal import SweepConfig, claimed, create_sweep
+from sweeps.mofdiff_spaces import FRAMEWORK_SCHEDULES
 from sweeps.runner import concurrency, trial_resources
 from sweeps.symmcd_spaces import DEMO
 from sweeps.tune_mofdiff import PARTS, tune
@@ -140,6 +142,14 @@ def test_the_second_part_of_a_resumed_sweep_begins_as_the_first_one_did(
     monkeypatch.setattr("sweeps.tune_mofdiff.main", lambda part, text, argv: called.append(argv) or 0)
     assert tune(["--resume", str(tmp_path / "s")]) == 0
     frameworks, best = tmp_path / "s" / "frameworks", tmp_path / "s" / "blocks" / "best.json"
+    assert tune(["--resume", str(tmp_path / "s" / "blocks")]) == 2  # a sweep of crystals
+    create_sweep(
+        tmp_path / "part", SweepConfig(subject="mofdiff", space="frameworks"), mofdiff_demo(), FRAMEWORK_SCHEDULES
+    )
+    assert tune(["--resume", str(tmp_path / "part")]) == 0
+    assert called.pop() == ["--resume", str(tmp_path / "part")]
+    (tmp_path / "part" / "sweep.json").write_text("{")
+    assert tune(["--resume", str(tmp_path / "part")]) == 2
     assert called == [
         ["--resume", str(tmp_path / "s" / "blocks")],
         ["--trials", "3", "--out", str(frameworks), "--config", str(best)],
