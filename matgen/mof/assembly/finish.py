@@ -224,7 +224,7 @@ def _assembly(given: AssemblyInput, table: PairTable, best: _Candidate, config: 
         status, reason = "open", f"{best.num_open} of {len(pairs)} pairs are open, the worst by {worst:.2f} Å"
     elif shortest < config.min_contact:
         status, reason = "clash", f"atoms of different blocks are {shortest:.2f} Å apart"
-    return Assembly(
+    made = Assembly(
         status,
         reason,
         lattice,
@@ -237,6 +237,11 @@ def _assembly(given: AssemblyInput, table: PairTable, best: _Candidate, config: 
         shortest,
         _score(best, config),
     )
+    if status == "ok" and made.num_doubled:
+        return replace(
+            made, status="clash", reason=f"{made.num_doubled} connections join atoms that are joined already"
+        )
+    return made
 
 
 def _unmatched(given: AssemblyInput, solutions: Sequence[Solution]) -> Assembly:

@@ -198,3 +198,17 @@ def test_blocks_that_cannot_close_are_open_and_kept() -> None:
     assert made.status in ("open", "infeasible", "clash", "ok") and (made.status == "ok" or made.reason)
     if made.status == "open":
         assert made.num_open > 0
+
+
+def test_two_atoms_are_bonded_once() -> None:
+    points = np.array([[1.0, 0.3, 0.0], [1.0, -0.3, 0.0]])
+    none = np.zeros((0, 2), int)
+    metal = BuildingBlock(np.array([30]), np.zeros((1, 3)), none, points, np.zeros(2, int), "metal_node")
+    oxygen = BuildingBlock(np.array([8]), np.zeros((1, 3)), none, -points[::-1], np.zeros(2, int), "linker")
+    frac = np.array([[0.0, 0.0, 0.0], [0.2, 0.0, 0.0]])
+    given = AssemblyInput(np.eye(3) * 10.0, frac, (metal, oxygen))
+    made = assemble([given])[0]
+    assert made.status == "clash" and "joined already" in made.reason
+    assert made.num_doubled == 1 and len(made.pairs) == 2
+    _, bonds = made.to_structure()
+    assert len(bonds.first) == 1
