@@ -19,6 +19,7 @@ __all__ = ["mirrored", "with_best_hands"]
 
 _BETTER = 0.05  # Å by which a mirror image must fit better to be taken
 _SEED = 0
+_ORIENTATIONS = 48  # more than a search draws: both hands must be fitted as well as they can
 
 
 def mirrored(block: BuildingBlock) -> BuildingBlock:
@@ -36,7 +37,7 @@ def with_best_hands(
 
     Args:
         inputs: blocks, centres and cells.
-        config: reach of the candidate pairs, and orientations that are tried.
+        config: reach of the candidate pairs.
 
     Returns:
         the inputs, and for each which of its blocks were mirrored, bool [K].
@@ -67,7 +68,7 @@ def _fits(given: AssemblyInput, config: SearchConfig) -> np.ndarray:
     for group in layout.groups:
         points[group.slot.flatten()] = group.points.flatten(0, 1)
     points[-1] = 0.0
-    start = random_rotations(config.orientations, np.random.default_rng(_SEED)).to(dtype)
+    start = random_rotations(_ORIENTATIONS, np.random.default_rng(_SEED)).to(dtype)
     score = torch.zeros(layout.num_blocks, dtype=dtype)
     for group in layout.groups:
         rotations = start.expand(len(group.block), -1, -1, -1)

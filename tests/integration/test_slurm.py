@@ -1,6 +1,8 @@
 """On a real Slurm of several nodes: the scripts as a user types them, exit codes, strangers, failures, chaos."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -188,6 +190,19 @@ def frameworks() -> tuple[str, ...]:
     data = os.environ.get("MATGEN_DATA", "")
     assert data, "no frameworks: neither embedded ones nor MATGEN_DATA"
     return ("mofdiff_qmof", "--data", data, "--set", "preprocess.limit=60")
+
+
+def test_a_sweep_runs_from_its_script(slurm: SlurmCluster) -> None:
+    words = ("--trials", "2", "--baselines", "none", "--budget", "288", "--rungs", "1", "--samples", "4")
+    words += ("--confirm-top", "1", "--confirm-samples", "4", "--set", "preprocess.limit=96")
+    job = slurm.submit("--cpus-per-task=2", "slurm/tune_symmcd.sh", *words)
+    out = ROOT / f"sweep-{job}"
+    try:
+        assert slurm.wait(job, 900) == ("COMPLETED", 0), slurm.log(job)[-3000:]
+        assert json.loads((out / "best.json").read_text())["name"] == "symmcd_demo"
+        assert (out / "sweep.html").is_file() and pq.read_table(out / "results.parquet").num_rows == 2
+    finally:
+        shutil.rmtree(out, ignore_errors=True)
 
 
 def test_an_array_of_shards_and_its_gathering_job(slurm: SlurmCluster) -> None:
