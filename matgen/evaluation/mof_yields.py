@@ -70,7 +70,7 @@ def waterfall(table: Table) -> list[StageCount]:
 _STAGES: tuple[tuple[str, str, Collection[str] | None, str], ...] = (
     ("decodable", "decode_status", None, "finite output, and a building block for every place"),
     ("feasible", "assemble_status", ("", "infeasible"), "metal and linker connections can be paired"),
-    ("assembled", "assemble_status", None, "every pair of connections closes, without clashes"),
+    ("assembled", "assemble_status", None, "every pair of connections closes (with a clash, where it is relaxed)"),
     ("relaxed", "relax_status", None, "relaxed, with bonds, volume and contacts kept"),
 )
 """Step, column of its status, the statuses that fail it (None: all but "ok"), what it means."""
