@@ -195,7 +195,8 @@ def _train_on_ray(job: dict[str, Any], run: AnyRun) -> None:
         resources = ray.cluster_resources()
         use_gpu = resources.get("GPU", 0) >= fewest
         if not use_gpu and resources.get("CPU", 0) < fewest:
-            raise StageError(f"train.num_workers={fewest}, but Ray has {resources.get('CPU', 0):.0f} CPUs")
+            name = "num_workers" if fewest == num_workers else "min_workers"
+            raise StageError(f"train.{name}={fewest}, but Ray has {resources.get('CPU', 0):.0f} CPUs")
         num_nodes = sum(node["Alive"] for node in ray.nodes())
         job["threads"] = max(1, int(_cpus_per_node(ray) // -(-num_workers // num_nodes)))
         scaling: dict[str, Any] = {  # of Train v2, whose names type checkers are not shown

@@ -34,8 +34,8 @@ class TrainConfig:
         precision: fp32, tf32 (matrix products on NVIDIA GPUs) or bf16 (autocast).
         compile: compile the network with torch.compile.
         num_workers: processes of distributed training; 0 trains in the calling process.
-        min_workers: fewest of them that training goes on with when nodes are lost; it grows again up to num_workers as
-            nodes come. 0 is num_workers: no fewer. The rows of a step stay the same, shared by those that there are.
+        min_workers: fewest of them that training goes on with when nodes are lost; growing again up to num_workers is
+            left to Ray. 0 is num_workers: no fewer. The rows of a step stay the same, shared by those that there are.
         validate_every: steps between validations; 0 is never.
         validation_limit: rows of the validation set that are looked at.
         picture_samples: crystals that the training stage samples and draws at each validation; 0 is none.

@@ -78,9 +78,15 @@ class Assembly:
     @property
     def num_doubled(self) -> int:
         """Pairs whose two atoms another pair joins already."""
+        return len(self.pairs) - len(self._bonded_atoms()[1])
+
+    def _bonded_atoms(self) -> tuple[np.ndarray, np.ndarray]:
+        """Atoms [P, 2] that each pair joins, metal side first, and the first pair of each different bond."""
         starts = np.cumsum([0, *(block.num_atoms for block in self.blocks)])
         ends = np.concatenate([np.asarray(b.connection_atoms) + s for b, s in zip(self.blocks, starts, strict=False)])
-        return len(self.pairs) - len(_first_of_each(ends[self.pairs], self.pair_image))
+        atoms = ends[self.pairs]
+        first = np.unique(np.hstack([atoms, self.pair_image]), axis=0, return_index=True)[1]
+        return atoms, np.sort(first)
 
     def to_structure(self) -> "tuple[Structure, Bonds]":
         """All atoms, block after block, and all bonds, those between blocks last; each bond once."""
@@ -93,20 +99,14 @@ class Assembly:
         ]
         starts = np.cumsum([0, *(block.num_atoms for block in self.blocks)])
         inside = [np.asarray(b.bonds).reshape(-1, 2) + start for b, start in zip(self.blocks, starts, strict=False)]
-        ends = np.concatenate([np.asarray(b.connection_atoms) + s for b, s in zip(self.blocks, starts, strict=False)])
-        kept = np.sort(_first_of_each(ends[self.pairs], self.pair_image))
-        first, second = np.concatenate([*inside, ends[self.pairs[kept]]]).astype(np.int64).T
+        atoms, kept = self._bonded_atoms()
+        first, second = np.concatenate([*inside, atoms[kept]]).astype(np.int64).T
         image = np.concatenate([np.zeros((sum(map(len, inside)), 3), dtype=np.int64), self.pair_image[kept]])
         unwrapped = np.concatenate(frac)
         cell = np.floor(unwrapped).astype(np.int64)
         numbers = np.concatenate([block.atomic_numbers for block in self.blocks])
         structure = Structure(self.lattice, unwrapped - cell, numbers)
         return structure, Bonds(first, second, image + cell[second] - cell[first])
-
-
-def _first_of_each(atoms: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Rows of different bonds: metal atom, linker atom [P, 2] and image [P, 3]."""
-    return np.asarray(np.unique(np.hstack([atoms, image]), axis=0, return_index=True)[1])
 
 
 def connection_offsets(blocks: "Sequence[BuildingBlock]") -> np.ndarray:
