@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.balance import Backlog
 from cluster.notes import read_note
 from cluster.parts import Shard
-from cluster.pieces import Merge, Piece, PieceRunner, Report
+from cluster.pieces import Merge, Piece, PieceRunner, Report, is_divisible
 from cluster.progress import Tally
 from matgen.errors import MatgenError, StageError
 
@@ -64,9 +64,10 @@ class Driver:
         self.actor_class: Any = ray.remote(_Actor).options(
             num_cpus=1, num_gpus=config.num_gpus_per_worker, max_restarts=0, max_task_retries=0
         )
-        self.rows_end_themselves = getattr(runner.work, "rows_at_once", None) is not None
-        divisible = bool(getattr(runner.work, "divisible", False))
-        self.backlog = Backlog(todo, config.num_workers, divisible=divisible)
+        at_once = getattr(runner.work, "rows_at_once", None)
+        self.rows_end_themselves = at_once is not None
+        divisible = is_divisible(runner.work)
+        self.backlog = Backlog(todo, config.num_workers, divisible=divisible, rows_together=at_once or 1)
         self.urgent: deque[Piece | Merge] = deque()
         self.split: dict[int, dict[tuple[int, int], str]] = {}  # shard -> finished pieces of it
         self.unfinished: set[int] = set()

@@ -16,20 +16,22 @@ def shard_cost(shard: Shard) -> float:
     return float(shard.row_costs.sum()) if shard.row_costs is not None else float(shard.num_rows)
 
 
-def cut_shard(shard: Shard, target: float) -> list[Piece]:
-    """Cut a shard at row boundaries into pieces that cost about `target`; a row that costs more is a piece alone.
+def cut_shard(shard: Shard, target: float, rows_together: int = 1) -> list[Piece]:
+    """Cut a shard into pieces that cost about `target`; a group of rows that costs more is a piece alone.
 
     Args:
         shard: with or without the costs of its rows.
         target: cost of a piece.
+        rows_together: rows that are worked on at once, counted from the shard's first: cuts fall between such groups.
     """
     plain = Shard(shard.index, shard.num_rows, shard.payload)  # the costs stay at the driver
     cost = shard_cost(shard)
-    if cost <= target or shard.num_rows < 2:
+    if cost <= target or shard.num_rows <= rows_together:
         return [Piece(plain, 0, shard.num_rows, cost)]
     costs = shard.row_costs if shard.row_costs is not None else np.ones(shard.num_rows)
     pieces, start, held = [], 0, 0.0
-    for row, value in enumerate(costs.tolist()):
+    for row in range(0, shard.num_rows, rows_together):
+        value = float(costs[row : row + rows_together].sum())
         if held > 0 and held + value > target:
             pieces.append(Piece(plain, start, row, held))
             start, held = row, 0.0
@@ -44,9 +46,11 @@ class Backlog:
         shards: without a part yet.
         num_workers: that will share them.
         divisible: whether shards may be cut.
+        rows_together: cuts fall between groups of so many rows.
     """
 
-    def __init__(self, shards: Sequence[Shard], num_workers: int, *, divisible: bool) -> None:
+    def __init__(self, shards: Sequence[Shard], num_workers: int, *, divisible: bool, rows_together: int = 1) -> None:
+        self._rows_together = rows_together
         costs = {shard.index: shard_cost(shard) for shard in shards}
         self._target = sum(costs.values()) / (PIECES_PER_WORKER * max(1, num_workers)) if divisible else float("inf")
         self._shards: Iterator[Shard] = iter(sorted(shards, key=lambda shard: (-costs[shard.index], shard.index)))
@@ -67,7 +71,7 @@ class Backlog:
         if shard is None:
             return -1
         self._unopened -= 1
-        for piece in cut_shard(shard, self._target):
+        for piece in cut_shard(shard, self._target, self._rows_together):
             heapq.heappush(self._heap, (-piece.cost, shard.index, piece.start, piece))
         return shard.index
 

@@ -75,6 +75,7 @@ class BuildMofsWork:
 
     schema = BUILD_SCHEMA
     rows_at_once = 1  # each has a deadline of its own
+    divisible = True
 
     def __init__(self, config: BuildMofsConfig) -> None:
         self.config = config

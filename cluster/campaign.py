@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.parts import Shard, remove_leftovers, status_counts
-from cluster.pieces import Piece, PieceRunner, ShardWork
+from cluster.pieces import Piece, PieceRunner, ShardWork, is_divisible
 from cluster.progress import Tally
 from cluster.session import ray_session
 from matgen.errors import StageError
@@ -109,8 +109,16 @@ def run_campaign(
             raise StageError(f"{config.description}: no shard from {config.shards[0]} to {config.shards[1] - 1}")
     remove_leftovers(out_dir, shards)
     todo = [shard for shard in shards if not (out_dir / shard.file_name).exists()]
-    draws = "structure_frac_coords" in work.schema.names
-    tally = Tally(out_dir, config.description, shards, todo, config.progress, config.tracker_id, draws=draws)
+    tally = Tally(
+        out_dir,
+        config.description,
+        shards,
+        todo,
+        config.progress,
+        config.tracker_id,
+        draws="structure_frac_coords" in work.schema.names,
+        divisible=is_divisible(work),
+    )
     finished = False
     try:
         _work_through(work, todo, out_dir, dict(metadata or {}), tally, config)

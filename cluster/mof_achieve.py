@@ -56,6 +56,7 @@ class MofAchieveWork:
     """
 
     schema = MOF_ACHIEVED_SCHEMA
+    divisible = True
 
     def __init__(self, samples: Path, frameworks: Path, porosity: PorosityConfig = QUICK_PORES) -> None:
         self.samples, self.frameworks, self.porosity = samples, frameworks, porosity

@@ -45,6 +45,7 @@ class CompareWork:
     """Compares the frameworks that were cut with what came back."""
 
     schema = RESULT_SCHEMA
+    divisible = True
 
     def __init__(self, directory: Path, must_match: bool) -> None:
         self.directory = directory

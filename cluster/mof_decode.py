@@ -55,6 +55,8 @@ class MofDecodeWork:
     """Decodes the samples of a part."""
 
     schema = MOF_STRUCTURE_SCHEMA
+    rows_at_once = 1  # all starts of one are in one tensor; frameworks side by side gain nothing on a CPU
+    divisible = True
 
     def __init__(self, library: Path, config: MofDecodeConfig) -> None:
         self.path = library

@@ -82,6 +82,7 @@ class MofScoreWork:
             *(entry for entry in _SCORES if entry[0] not in ("status", "reason")),
         ]
     )
+    divisible = True
 
     def __init__(self, decoded: Path, relaxed: Path | None, library: Path, config: MofEvaluateConfig) -> None:
         self.decoded, self.relaxed, self.library_path = decoded, relaxed, library
@@ -200,7 +201,8 @@ def mof_evaluate(run: MofRun) -> dict[str, Any]:
     work = MofScoreWork(run.directory("decode"), relaxed, library_path(run).resolve(), config)
     row_deadline_s = config.row_deadline_s + (config.gcmc.deadline_s if config.adsorption else 0.0)
     campaign = run.campaign("evaluate", shard_deadline_s=config.shard_deadline_s, row_deadline_s=row_deadline_s)
-    run_campaign(work, shards_of_parts(run.directory("decode")), out / "scored", campaign, lineage.table_metadata)
+    shards = shards_of_parts(run.directory("decode"), "num_atoms")
+    run_campaign(work, shards, out / "scored", campaign, lineage.table_metadata)
     reference = _reference(run, out, lineage) if config.reference_limit > 0 else None
     table = add_novelty(_table_of(out / "scored"), known_identities(run.records_directory))
     if relaxed is None:

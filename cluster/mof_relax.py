@@ -52,6 +52,7 @@ class MofRelaxWork:
 
     def __init__(self, config: MofRelaxConfig) -> None:
         self.config = config
+        self.divisible = config.relax.engine == "lammps"  # one by one; torch's sums depend on what is beside a row
 
     def setup(self) -> None:
         """Nothing to load."""

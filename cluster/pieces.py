@@ -30,7 +30,8 @@ class ShardWork(Protocol):
 
     Two attributes may be there besides: `rows_at_once` (int: `process` is given so many rows a call, each row has a
     deadline of its own, and a crash points at them) and `divisible` (True: a row's result does not depend, to the last
-    bit, on the rows beside it, so shards may be cut to balance the load).
+    bit, on rows beyond those that it is worked on with, so shards may be cut to balance the load; for works whose
+    rows cost more than reading their shard once more).
     """
 
     schema: pa.Schema
@@ -46,6 +47,11 @@ class ShardWork(Protocol):
 
     def failed(self, row: Any, status: str, reason: str) -> Mapping[str, Any]:
         """Make the output row of an input row that could not be worked on."""
+
+
+def is_divisible(work: ShardWork) -> bool:
+    """Tell whether shards of this work may be cut."""
+    return bool(getattr(work, "divisible", False))
 
 
 @dataclass(frozen=True)

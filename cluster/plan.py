@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from cluster.balance import PIECES_PER_WORKER
 from cluster.lineage import read_lineage
 from cluster.parts import part_paths
 from cluster.run import DIRECTORIES
@@ -34,6 +36,7 @@ class StageCost:
         spread: standard deviation of a row's time, as a share of its mean.
         bytes_per_row: on disk.
         rows: measured.
+        divisible: whether its shards may be cut to balance the load.
     """
 
     stage: str
@@ -42,6 +45,7 @@ class StageCost:
     spread: float
     bytes_per_row: float
     rows: int
+    divisible: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +105,7 @@ def measured_costs(out: Path) -> list[StageCost]:
     found = []
     for stage in STAGES:
         directory = out / DIRECTORIES[stage]
-        campaigns: dict[Path, list[dict[str, float]]] = {}  # the drivers of an array share a folder
+        campaigns: dict[Path, list[dict[str, Any]]] = {}  # the drivers of an array share a folder
         for path in directory.rglob(".campaign-*.json"):
             campaigns.setdefault(path.parent, []).append(json.loads(path.read_text()))
         sums = [_sum(drivers) for drivers in campaigns.values()]
@@ -121,6 +125,7 @@ def measured_costs(out: Path) -> list[StageCost]:
                 spread=ROW_SPREAD,
                 bytes_per_row=size / rows,
                 rows=rows,
+                divisible=all(driver.get("divisible", False) for drivers in campaigns.values() for driver in drivers),
             )
         )
     if not found:
@@ -128,7 +133,7 @@ def measured_costs(out: Path) -> list[StageCost]:
     return found
 
 
-def _sum(drivers: Sequence[dict[str, float]]) -> tuple[float, float, float]:
+def _sum(drivers: Sequence[dict[str, Any]]) -> tuple[float, float, float]:
     """Return rows, busy seconds and elapsed seconds over the drivers of one campaign."""
     return (
         sum(driver["rows"] for driver in drivers),
@@ -153,7 +158,8 @@ def simulate(costs: Sequence[StageCost], machine: Machine, count: int, shard_siz
         on_gpu = machine.gpus > 0 and cost.stage in GPU_STAGES
         num_workers = machine.nodes * (machine.gpus if on_gpu else machine.cpus)
         speed = machine.gpu_speed if on_gpu else machine.cpu_speed
-        seconds, busy = play(cost.seconds_per_row / speed, cost.spread, num_workers, count, size)
+        piece = math.ceil(count / (PIECES_PER_WORKER * num_workers)) if cost.divisible else size
+        seconds, busy = play(cost.seconds_per_row / speed, cost.spread, num_workers, count, min(piece, size))
         serial = cost.serial_per_row * count / machine.cpu_speed
         stages.append(
             StagePlan(
@@ -165,7 +171,7 @@ def simulate(costs: Sequence[StageCost], machine: Machine, count: int, shard_siz
                 rows_measured=cost.rows,
             )
         )
-        reasons.append(_reason(cost, seconds, serial, num_workers, math.ceil(count / size)))
+        reasons.append(_reason(cost, seconds, serial, num_workers, math.ceil(count / min(piece, size))))
     slowest = int(np.argmax([stage.seconds for stage in stages]))
     total = sum(cost.bytes_per_row for cost in costs) * count
     return Plan(
@@ -183,14 +189,14 @@ def play(
     start_s: float = START_S,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Play one stage: each worker takes the next shard as it becomes free, through one driver.
+    """Play one stage: each worker takes the next shard, or piece of one, as it becomes free, through one driver.
 
     Args:
         seconds_per_row: of one worker.
         spread: of a row's time, as a share of its mean.
         num_workers: that share the shards.
         count: rows.
-        shard_size: rows of a shard.
+        shard_size: rows of a shard, or of a piece.
         start_s: until a worker is ready.
         seed: of the shards' times.
 

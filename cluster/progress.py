@@ -36,6 +36,7 @@ class Tally:
         shows_bar: None shows it on a terminal only.
         tracker_id: of the W&B run; empty for none.
         draws: the parts hold structures: the W&B run gets a picture of good ones, now and then and at the end.
+        divisible: its shards may be cut; written down for who plans from this campaign.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Tally:
         tracker_id: str = "",
         *,
         draws: bool = False,
+        divisible: bool = False,
     ) -> None:
         total = sum(shard.num_rows for shard in shards)
         initial = total - sum(shard.num_rows for shard in todo)
@@ -73,6 +75,7 @@ class Tally:
             "description": description,
             "num_rows": total,
             "num_shards": len(shards),
+            "divisible": divisible,
             "rows_before": initial,
             "shards_before": len(shards) - len(todo),
             "started": time.time(),

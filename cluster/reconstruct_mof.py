@@ -79,6 +79,7 @@ class PrepareWork:
     """Turns every block at random, and saves blocks, centres and cell without a word on how they were joined."""
 
     schema = INPUT_SCHEMA
+    divisible = True
 
     def __init__(self, library: Path | None, config: ReconstructMofConfig) -> None:
         self.path = library
@@ -116,6 +117,8 @@ class AssembleWork:
     """Assembles what PrepareWork saved."""
 
     schema = ASSEMBLED_SCHEMA
+    rows_at_once = 1  # all starts of one are in one tensor; frameworks side by side gain nothing on a CPU
+    divisible = True
 
     def __init__(self, config: AssembleConfig, seed: int) -> None:
         self.config = config
@@ -129,7 +132,7 @@ class AssembleWork:
         return read_part(Path(shard.payload))
 
     def process(self, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """Assemble a part at once."""
+        """Assemble them."""
         todo = [row for row in rows if row["status"] == "ok"]
         started = time.process_time()
         made = iter(
@@ -255,7 +258,7 @@ def assemble_saved(inputs: Path, out: Path, num_workers: int, config: AssembleCo
         config: of the assembly.
         seed: of the run.
     """
-    campaign = CampaignConfig(num_workers=num_workers, description="assemble", progress=False)
+    campaign = CampaignConfig(num_workers=num_workers, description="assemble", row_deadline_s=600.0, progress=False)
     run_campaign(AssembleWork(config, seed), shards_of_parts(inputs), out, campaign)
 
 

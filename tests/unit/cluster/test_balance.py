@@ -60,3 +60,12 @@ def test_uneven_rows_on_many_workers_leave_no_long_tail() -> None:
     assert busy_share(divisible=True) > 1 - 1 / PIECES_PER_WORKER
     assert busy_share(divisible=True) > busy_share(divisible=False)
     assert sum(map(shard_cost, shards)) > 0
+
+
+@given(COSTS, st.floats(0.1, 5000.0), st.integers(1, 7))
+def test_cuts_fall_between_the_groups_that_are_worked_on_together(costs: list[float], target: float, size: int) -> None:
+    pieces = cut_shard(make_shard(costs), target, size)
+    assert [piece.start for piece in pieces] == [0, *(piece.stop for piece in pieces[:-1])]
+    assert pieces[-1].stop == len(costs)
+    assert all(piece.start % size == 0 for piece in pieces)
+    assert all(piece.cost <= target * (1 + 1e-9) or piece.num_rows <= size for piece in pieces)

@@ -31,6 +31,13 @@ def test_the_bottleneck_is_named() -> None:
     assert "which no node shortens" in simulate([COST, serial], Machine(nodes=8), 10_000).bottleneck
 
 
+def test_a_stage_whose_shards_may_be_cut_keeps_its_workers_busy() -> None:
+    whole = simulate([COST], Machine(nodes=4, cpus=8), 2_400, 64)
+    cut = simulate([StageCost(**{**COST.__dict__, "divisible": True})], Machine(nodes=4, cpus=8), 2_400, 64)
+    assert cut.stages[0].busy_share > 0.75 and whole.stages[0].busy_share < 0.65, "38 shards, 32 workers"
+    assert cut.seconds < whole.seconds
+
+
 def test_networks_run_on_gpus_where_there_are_any() -> None:
     sample = StageCost(**{**COST.__dict__, "stage": "sample"})
     with_gpus = simulate([sample, COST], Machine(nodes=2, gpus=4), 10_000)
@@ -40,10 +47,10 @@ def test_networks_run_on_gpus_where_there_are_any() -> None:
 def test_the_drivers_of_an_array_are_one_campaign(tmp_path: Path) -> None:
     (tmp_path / "structures").mkdir()
     for first in (0, 10):
-        values = {"rows": 100, "busy_seconds": 50.0, "started": 0.0, "updated": 60.0}
+        values = {"rows": 100, "busy_seconds": 50.0, "started": 0.0, "updated": 60.0, "divisible": True}
         (tmp_path / "structures" / f".campaign-{first:06d}-{first + 9:06d}.json").write_text(json.dumps(values))
     (cost,) = measured_costs(tmp_path)
-    assert (cost.stage, cost.rows, cost.seconds_per_row) == ("decode", 200, 0.5)
+    assert (cost.stage, cost.rows, cost.seconds_per_row, cost.divisible) == ("decode", 200, 0.5, True)
 
 
 def test_a_run_without_rates_is_one_error(tmp_path: Path) -> None:
