@@ -31,10 +31,10 @@ def settings_of(job: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def tracker_of(job: Mapping[str, Any], rank: int) -> Iterator[Tracker]:
-    """Have the W&B run of a training open, on rank 0."""
+    """Have the W&B run of a training open, on rank 0; it lies beside those of the run's other stages."""
     config = {"model": job["model"], "train": job["train"], **job["lineage"]}
     with open_tracker(
-        job["tracker_id"], Path(job["out"]), config, group=job["lineage"]["experiment"], enabled=rank == 0
+        job["tracker_id"], Path(job["out"]).parent, config, group=job["lineage"]["experiment"], enabled=rank == 0
     ) as tracker:
         yield tracker
 

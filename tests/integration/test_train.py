@@ -94,7 +94,7 @@ def test_two_workers_one_killed_end_where_one_process_does(tiny_run: Run, tmp_pa
     for step, row in curve(alone, "validation").items():
         other = curve(two, "validation")[step]
         assert other == pytest.approx(row, rel=1e-3), step
-    assert list((two.directory("train") / "wandb").rglob("*.wandb")), "rank 0 logs to W&B, offline"
+    assert list((two.out / "wandb").rglob("*.wandb")), "rank 0 logs to W&B, offline"
 
 
 def test_fewest_workers_are_not_more_than_all(tiny_run: Run, tmp_path: Path) -> None:
