@@ -94,13 +94,20 @@ def score_mof(
         config=config.checks,
     )
     framework, identity_reason = (framework, "") if framework is not None else _decomposed(structure)
-    elements = np.unique(structure.atomic_numbers).tolist()
     verdict = check_columns(checks, config.required)
     swing, adsorption_reason = _adsorption(structure, charges, charges_reason, verdict["mof_valid"], config.adsorption)
     return {
         **verdict,
         **pores,
         **adsorption_columns(swing, adsorption_reason),
+        **_content_columns(structure, framework, identity_reason),
+    }
+
+
+def _content_columns(structure: Structure, framework: Framework | None, identity_reason: str) -> dict[str, Any]:
+    """What the framework consists of: its blocks, its elements, and how dense they lie."""
+    elements = np.unique(structure.atomic_numbers).tolist()
+    return {
         "identity": framework_identity(framework) if framework is not None else "",
         "identity_reason": identity_reason,
         "density": density(structure),

@@ -106,9 +106,9 @@ def summarize(
         MissingColumnError: a column of `score_structures` is missing.
     """
     config = config or EvaluationConfig()
-    num = num_rows(table)
+    num_rows(table)  # refuses an empty one
     names = list(novelty_references or [("train", f"{references.train_name} ({num_rows(references.train)})")])
-    metrics = [
+    metrics = (
         *yield_metrics(table, config),
         *raw_decode_metrics(table, config),
         *validity_metrics(table, references, config),
@@ -119,10 +119,15 @@ def summarize(
         *template_metrics(table, references, config),
         *novelty_metrics(table, config, names),
         *stability_metrics(table, config, hull, names[0][0]),
-    ]
+    )
+    return _summary(metrics, table, references, config)
+
+
+def _summary(metrics: tuple[Metric, ...], table: Table, references: References, config: EvaluationConfig) -> Summary:
+    """The figures, with what they were counted over and how."""
     return Summary(
-        num_samples=num,
-        metrics=tuple(metrics),
+        num_samples=num_rows(table),
+        metrics=metrics,
         statuses={str(k): int(v) for k, v in sorted(Counter(column(table, "status").tolist()).items())},
         space_groups=_space_group_counts(table, references),
         references={"train": references.train_name, "test": references.test_name},

@@ -97,10 +97,7 @@ def build_graph(structure: Structure, symmetry: SiteSymmetryMap | None = None) -
     _, first, weight = np.unique(edge_label[outgoing], return_index=True, return_counts=True)
     edge = outgoing[first]
 
-    is_short = distance[bond_first] < BOND_CUTOFF
-    short_bond = np.flatnonzero(is_short)
-    short_of_bond = np.full(len(bond_first), -1)
-    short_of_bond[short_bond] = np.arange(len(short_bond))
+    short_bond, short_of_bond = _short_bonds(distance[bond_first])
     a, b, angle_weight = _angles(start, distance, bond_first[short_bond], targets)
 
     used, rows = np.unique(np.concatenate([bond_first, a % num_half, b % num_half]), return_inverse=True)
@@ -123,6 +120,14 @@ def build_graph(structure: Structure, symmetry: SiteSymmetryMap | None = None) -
         angle_weight=angle_weight.astype(np.float64)[keep],
         num_atoms=structure.num_atoms,
     )  # fmt: skip
+
+
+def _short_bonds(distance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the bonds below 3 Å, and each bond's place among them, -1 where it is not one."""
+    short_bond = np.flatnonzero(distance < BOND_CUTOFF)
+    short_of_bond = np.full(len(distance), -1)
+    short_of_bond[short_bond] = np.arange(len(short_bond))
+    return short_bond, short_of_bond
 
 
 def join_graphs(graphs: Sequence[ReducedGraph]) -> ReducedGraph:

@@ -108,7 +108,29 @@ def train_step(
     Raises:
         TrainingError: if too many steps in a row were not finite.
     """
-    num_steps = getattr(state.model, "num_steps", 0)
+    losses = _accumulate(state.model, loss_module, micro_batches, dataset, config, workers)
+    parameters = list(state.model.parameters())
+    limit = config.grad_clip_norm if config.grad_clip_norm > 0 else math.inf
+    norm = nn.utils.clip_grad_norm_(parameters, limit)
+    sums = dict(zip([*losses, "grad_norm"], torch.stack([*losses.values(), norm]).double().tolist()))
+    own_norm = sums.pop("grad_norm")
+    # a gradient is the same on all workers once exchanged, but a loss is not: the sum decides for all
+    sums = workers.sum({**sums, "unsound": float(not math.isfinite(own_norm)), "stop": float(stop)})
+    skipped = sums.pop("unsound") > 0 or not math.isfinite(sums["total"])
+    _update(state, rate, skipped, config)
+    return {**sums, "grad_norm": own_norm, "skipped": float(skipped)}
+
+
+def _accumulate(
+    model: nn.Module,
+    loss_module: nn.Module,
+    micro_batches: WeightedBatches,
+    dataset: TrainingSet,
+    config: TrainConfig,
+    workers: Workers,
+) -> dict[str, Tensor]:
+    """Add up the gradients of all micro-batches; returns this worker's part of the losses over the step."""
+    num_steps = getattr(model, "num_steps", 0)
     losses: dict[str, Tensor] = {}
     for index, (batch, weight) in enumerate(micro_batches):
         # only the last backward pass of a step exchanges gradients
@@ -122,16 +144,7 @@ def train_step(
             (values["total"] * (weight * workers.world_size)).backward()
         for name, value in values.items():
             losses[name] = losses.get(name, torch.zeros_like(value)) + weight * value.detach()
-    parameters = list(state.model.parameters())
-    limit = config.grad_clip_norm if config.grad_clip_norm > 0 else math.inf
-    norm = nn.utils.clip_grad_norm_(parameters, limit)
-    sums = dict(zip([*losses, "grad_norm"], torch.stack([*losses.values(), norm]).double().tolist()))
-    own_norm = sums.pop("grad_norm")
-    # a gradient is the same on all workers once exchanged, but a loss is not: the sum decides for all
-    sums = workers.sum({**sums, "unsound": float(not math.isfinite(own_norm)), "stop": float(stop)})
-    skipped = sums.pop("unsound") > 0 or not math.isfinite(sums["total"])
-    _update(state, rate, skipped, config)
-    return {**sums, "grad_norm": own_norm, "skipped": float(skipped)}
+    return losses
 
 
 def _update(state: TrainState, rate: float, skipped: bool, config: TrainConfig) -> None:

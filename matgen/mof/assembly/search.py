@@ -188,15 +188,7 @@ def _harvest(
     """
     pair, middle, both = nearest_partners(layout, state)
     device = pair.device
-    metal, linker = (
-        torch.as_tensor(
-            np.concatenate([getattr(t, s) + o for t, o in zip(tables, layout.slot_offsets, strict=False)]),
-            device=device,
-        )
-        for s in ("metal", "linker")
-    )
-    row = pair.clamp(min=0)
-    mutual = (pair.gather(0, metal[row]) == pair) & (pair.gather(0, linker[row]) == pair) & (pair >= 0)
+    mutual = _mutual(layout, tables, pair)
     is_open, is_poor = ~(mutual & (middle < config.closed_at)), ~(mutual & (middle < config.good_at))
     block_of_slot = np.concatenate([t.block + o for t, o in zip(tables, layout.block_offsets, strict=False)])
     per_block = torch.zeros(layout.num_blocks, pair.shape[1], dtype=torch.long, device=device)
@@ -230,6 +222,19 @@ def _harvest(
         del found[f][64:]
         pair_offset += len(table.metal)
     return per_block
+
+
+def _mutual(layout: Layout, tables: Sequence[PairTable], pair: Tensor) -> Tensor:
+    """Whether each connection's nearest partner has it for its own nearest; `pair` is that of `nearest_partners`."""
+    metal, linker = (
+        torch.as_tensor(
+            np.concatenate([getattr(t, s) + o for t, o in zip(tables, layout.slot_offsets, strict=False)]),
+            device=pair.device,
+        )
+        for s in ("metal", "linker")
+    )
+    row = pair.clamp(min=0)
+    return (pair.gather(0, metal[row]) == pair) & (pair.gather(0, linker[row]) == pair) & (pair >= 0)
 
 
 def _order(layout: Layout, is_open: Tensor) -> Tensor:
