@@ -10,9 +10,9 @@ from torch import Tensor
 from matgen.geometry.rotations import axis_angle_matrix
 from matgen.mof.assembly.layout import padded_size
 from matgen.mof.assembly.pairs import PairTable
-from matgen.shapes import Float
+from matgen.mof.assembly.residuals import STRAIN, Problem, connection_residuals, jacobian, make_problem, strain_matrix
 
-__all__ = ["RefineConfig", "Refined", "connection_residuals", "refine"]
+__all__ = ["RefineConfig", "Refined", "refine"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,21 +50,7 @@ class Refined:
     rms: float
 
 
-@dataclass(eq=False)
-class _Problem:
-    """Padded pairs of L problems: blocks first, second [L, P]; points a, b [L, P, 6]; offset, weight."""
-
-    first: Tensor
-    second: Tensor
-    a: Tensor
-    b: Tensor
-    offset: Tensor
-    weight: Tensor
-    num_blocks: int
-
-
 _CONVERGED = 1e-7  # of the cost and of 1 Å^2
-_STRAIN = torch.tensor([[0, 0], [1, 1], [2, 2], [1, 2], [0, 2], [0, 1]])
 
 
 def refine(
@@ -136,78 +122,6 @@ def _refine_all(
     return [r for r in results if r is not None]
 
 
-def _problem(
-    tables: Sequence[PairTable], rows: Sequence[np.ndarray], size: tuple[int, int], direction: float
-) -> _Problem:
-    shape = (len(tables), size[0])
-    blocks = np.zeros((2, *shape), dtype=np.int64)
-    points, offset, weight = np.zeros((2, *shape, 6)), np.zeros((*shape, 3)), np.zeros(shape)
-    for at, (table, chosen) in enumerate(zip(tables, rows, strict=True)):
-        used = slice(len(chosen))
-        for side, ends, sign in ((0, table.metal[chosen], 1.0), (1, table.linker[chosen], -1.0)):
-            blocks[side, at, used] = table.block[ends]
-            arm, half = table.arm[ends], sign * direction * table.half[ends]
-            points[side, at, used] = np.hstack([arm + half, arm - half])
-        offset[at, used], weight[at, used] = table.offset[chosen], 1.0
-    as_tensor = torch.as_tensor
-    return _Problem(
-        as_tensor(blocks[0]),
-        as_tensor(blocks[1]),
-        as_tensor(points[0]),
-        as_tensor(points[1]),
-        as_tensor(offset),
-        as_tensor(weight),
-        size[1],
-    )
-
-
-def connection_residuals(
-    problem: _Problem, rotations: Float[Tensor, "L K 3 3"], shift: Float[Tensor, "L K 3"], strain: Float[Tensor, "L 6"]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Residuals [L, P, 2, 3] in Å, and the turned points [L, P, 2, 3] of either side that their gradient needs."""
-    batch = torch.arange(len(rotations))[:, None]
-    turned = []
-    for blocks, points in ((problem.first, problem.a), (problem.second, problem.b)):
-        turned.append(torch.einsum("lpij,lpxj->lpxi", rotations[batch, blocks], points.unflatten(-1, (2, 3))))
-    tensor = _strain_matrix(strain)
-    offset = problem.offset + problem.offset @ tensor + shift[batch, problem.second] - shift[batch, problem.first]
-    residual = (turned[0] - turned[1] - offset[:, :, None]) * problem.weight[..., None, None]
-    return residual, turned[0], turned[1]
-
-
-def _strain_matrix(strain: Tensor) -> Tensor:
-    matrix = torch.zeros(*strain.shape[:-1], 3, 3, dtype=strain.dtype)
-    matrix[..., _STRAIN[:, 0], _STRAIN[:, 1]] = strain
-    matrix[..., _STRAIN[:, 1], _STRAIN[:, 0]] = strain
-    return matrix
-
-
-def _jacobian(problem: _Problem, turned_a: Tensor, turned_b: Tensor) -> Tensor:
-    """[L, 6 P, 6 K + 6] of the residuals, by rotation vectors (applied after the rotation), shifts and strain."""
-    num, pairs = problem.first.shape
-    full = torch.zeros(num, pairs, 2, 3, 2, problem.num_blocks, 3, dtype=turned_a.dtype)
-    batch, pair = torch.arange(num)[:, None], torch.arange(pairs)[None]
-    weight = problem.weight[..., None, None, None]
-    identity = torch.eye(3, dtype=turned_a.dtype).expand(num, pairs, 2, 3, 3) * weight
-    for blocks, turned, sign in ((problem.first, turned_a, 1.0), (problem.second, turned_b, -1.0)):
-        full[batch, pair, :, :, 0, blocks] += -sign * _cross(turned) * weight
-        full[batch, pair, :, :, 1, blocks] += sign * identity
-    cell = torch.zeros(num, pairs, 2, 3, 6, dtype=turned_a.dtype)
-    offset = problem.offset * problem.weight[..., None]
-    for at, (i, j) in enumerate(_STRAIN.tolist()):
-        cell[:, :, :, j, at] -= offset[:, :, None, i]
-        if i != j:
-            cell[:, :, :, i, at] -= offset[:, :, None, j]
-    return torch.cat([full.flatten(4), cell], dim=-1).flatten(1, 3)
-
-
-def _cross(vector: Tensor) -> Tensor:
-    """Matrix of the cross product: _cross(v) @ w = v x w."""
-    x, y, z = vector.unbind(-1)
-    zero = torch.zeros_like(x)
-    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
-
-
 def _refine_batch(
     tables: Sequence[PairTable],
     rows: Sequence[np.ndarray],
@@ -217,7 +131,7 @@ def _refine_batch(
     size: tuple[int, int],
     config: RefineConfig,
 ) -> list[Refined]:
-    problem = _problem(tables, rows, size, config.direction)
+    problem = make_problem(tables, rows, size, config.direction)
     for at, given in enumerate(weights):
         problem.weight[at, : len(given)] = torch.as_tensor(given)
     num, blocks = len(tables), size[1]
@@ -228,7 +142,7 @@ def _refine_batch(
     for at, earlier in enumerate(before):
         if earlier is not None:
             moved[at, : earlier.shift.size] = torch.as_tensor(earlier.shift.ravel())
-            moved[at, -6:] = torch.as_tensor(earlier.strain[tuple(_STRAIN.T.tolist())])
+            moved[at, -6:] = torch.as_tensor(earlier.strain[tuple(STRAIN.T.tolist())])
     spring = torch.full((3 * blocks + 6,), (0.1 / config.centre_scale) ** 2, dtype=torch.float64)
     spring[-6:] = (0.1 / config.strain_scale) ** 2
     damping = torch.full((num,), 1e-4, dtype=torch.float64)
@@ -270,17 +184,17 @@ class _State:
         return _State(*(torch.where(chosen.view(-1, *[1] * (new.ndim - 1)), new, old) for new, old in pairs))
 
 
-def _state(problem: _Problem, turn: Tensor, moved: Tensor, spring: Tensor) -> _State:
+def _state(problem: Problem, turn: Tensor, moved: Tensor, spring: Tensor) -> _State:
     shift, strain = moved[:, :-6].unflatten(-1, (-1, 3)), moved[:, -6:]
     residual, a, b = connection_residuals(problem, turn, shift, strain)
     return _State(turn, moved, residual, a, b, residual.square().sum((1, 2, 3)) + (spring * moved * moved).sum(-1))
 
 
-def _step(problem: _Problem, state: _State, spring: Tensor, damping: Tensor) -> Tensor:
+def _step(problem: Problem, state: _State, spring: Tensor, damping: Tensor) -> Tensor:
     """The damped Gauss-Newton step [L, 6 K + 6]."""
-    jacobian = _jacobian(problem, state.a, state.b)
-    normal = jacobian.mT @ jacobian
-    gradient = (jacobian.mT @ state.residual.flatten(1)[..., None]).squeeze(-1)
+    slopes = jacobian(problem, state.a, state.b)
+    normal = slopes.mT @ slopes
+    gradient = (slopes.mT @ state.residual.flatten(1)[..., None]).squeeze(-1)
     held = gradient.shape[1] - len(spring)
     gradient[:, held:] += spring * state.moved
     diagonal = normal.diagonal(dim1=1, dim2=2)
@@ -295,7 +209,7 @@ def _result(at: int, pairs: int, blocks: int, turn: Tensor, moved: Tensor, resid
     return Refined(
         rotations=turn[at, :blocks].numpy(),
         shift=shift,
-        strain=_strain_matrix(moved[at, -6:]).numpy(),
+        strain=strain_matrix(moved[at, -6:]).numpy(),
         distance=mine.mean(1).norm(dim=-1).numpy(),
         rms=float(mine.square().sum((1, 2)).div(2).mean().sqrt()),
     )

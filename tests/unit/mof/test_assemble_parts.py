@@ -10,7 +10,8 @@ from matgen.mof.assembly.contacts import contact_energy, shortest_contact, surro
 from matgen.mof.assembly.flips import free_turns
 from matgen.mof.assembly.matching import match
 from matgen.mof.assembly.pairs import candidate_pairs, image_vectors
-from matgen.mof.assembly.refine import RefineConfig, _jacobian, _problem, connection_residuals, refine
+from matgen.mof.assembly.refine import RefineConfig, refine
+from matgen.mof.assembly.residuals import connection_residuals, jacobian, make_problem
 from matgen.mof.building_block import BuildingBlock
 from matgen.mof.decompose import decompose
 from matgen.mof.framework import Framework
@@ -61,7 +62,7 @@ def test_image_vectors_cover_the_reach() -> None:
 def test_jacobian_of_the_refinement(framework: Framework) -> None:
     table = candidate_pairs(as_input(framework), 0.15)
     rows, _ = match(table, identity(framework))
-    problem = _problem([table], [rows], (24, 8), 0.5)
+    problem = make_problem([table], [rows], (24, 8), 0.5)
     rng = torch.Generator().manual_seed(0)
     turn = torch.linalg.qr(torch.randn(1, 8, 3, 3, dtype=torch.float64, generator=rng))[0]
 
@@ -74,7 +75,7 @@ def test_jacobian_of_the_refinement(framework: Framework) -> None:
 
     at = torch.zeros(54, dtype=torch.float64)
     _, a, b = connection_residuals(problem, turn, torch.zeros(1, 8, 3).double(), torch.zeros(1, 6).double())
-    ours = _jacobian(problem, a, b)[0]
+    ours = jacobian(problem, a, b)[0]
     assert torch.allclose(ours, torch.autograd.functional.jacobian(residual, at), atol=1e-8)
 
 
