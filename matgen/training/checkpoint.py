@@ -8,7 +8,6 @@ others are removed.
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +15,18 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from matgen.errors import CheckpointError
+from matgen.training.checkpoint_files import (
+    link,
+    load_json,
+    load_tensors,
+    prune,
+    save_tensors,
+    sync,
+    sync_one,
+)
 from matgen.training.dataset import Constants
 from matgen.training.state import TrainState, optimizer_tensors, set_optimizer_tensors
 
@@ -53,22 +60,22 @@ def save_checkpoint(
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
-        _save_tensors(aside / WEIGHTS, state.ema.weights | _buffers(state.model))
-        _save_tensors(aside / RAW, dict(state.model.named_parameters()) | _buffers(state.model))
-        _save_tensors(aside / OPTIMIZER, optimizer_tensors(state))
+        save_tensors(aside / WEIGHTS, state.ema.weights | _buffers(state.model))
+        save_tensors(aside / RAW, dict(state.model.named_parameters()) | _buffers(state.model))
+        save_tensors(aside / OPTIMIZER, optimizer_tensors(state))
         if constants is not None:
             constants.save(aside / constants.file_name)
         named = {"constants": None if constants is None else constants.file_name}
         (aside / CONFIG).write_text(json.dumps({"format": FORMAT, **named, **config}, indent=1))
         (aside / STATE).write_text(json.dumps(state.counters(), indent=1))
-        _sync(aside)
+        sync(aside)
         shutil.rmtree(final, ignore_errors=True)
         aside.rename(final)
-        _link(folder, "last", final.name)
+        link(folder, "last", final.name)
         if best:
-            _link(folder, "best", final.name)
-        _sync_one(folder)
-        _prune(folder)
+            link(folder, "best", final.name)
+        sync_one(folder)
+        prune(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise CheckpointError(f"{final}: cannot be written ({error})") from error
@@ -112,15 +119,15 @@ def restore(path: Path, state: TrainState, config: dict[str, Any]) -> None:
             f"{path}: belongs to another model: {_difference(saved.get('model'), config.get('model'))}"
         )
     load_weights(state.model, path / RAW)
-    averages = _load_tensors(path / WEIGHTS)
+    averages = load_tensors(path / WEIGHTS)
     missing = sorted(set(state.ema.weights) - set(averages))
     if missing:
         raise CheckpointError(f"{path / WEIGHTS}: tensor {missing[0]} is missing")
     for name, weight in state.ema.weights.items():
         weight.copy_(averages[name])
     try:
-        set_optimizer_tensors(state, _load_tensors(path / OPTIMIZER))
-        state.set_counters(_load_json(path / STATE))
+        set_optimizer_tensors(state, load_tensors(path / OPTIMIZER))
+        state.set_counters(load_json(path / STATE))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: optimizer or state does not belong to this model ({error!r})") from error
 
@@ -152,7 +159,7 @@ def load_model(
 
 def read_config(path: Path | str) -> dict[str, Any]:
     """Return the config.json of a checkpoint directory; raises CheckpointError if it is unreadable or too new."""
-    config = _load_json(Path(path) / CONFIG)
+    config = load_json(Path(path) / CONFIG)
     if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
         raise CheckpointError(f"{path}: {CONFIG} has no model configuration")
     if config.get("format") != FORMAT:
@@ -162,7 +169,7 @@ def read_config(path: Path | str) -> dict[str, Any]:
 
 def load_weights(model: nn.Module, file: Path) -> None:
     """Copy a safetensors file into a model whose parameters and buffers it must name, all of them, in their shapes."""
-    tensors = _load_tensors(file)
+    tensors = load_tensors(file)
     wanted = dict(model.named_parameters()) | _buffers(model)
     if set(tensors) != set(wanted):
         missing, unknown = sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted))
@@ -208,7 +215,7 @@ def publish(path: Path | str, out: Path | str, card: str, half: bool = True) -> 
         CheckpointError: if the source is unreadable, a weight does not fit into float16, or out cannot be written.
     """
     source, target = find_checkpoint(path), Path(out)
-    weights = _load_tensors(source / WEIGHTS)
+    weights = load_tensors(source / WEIGHTS)
     if half:
         weights = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
         unfit = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
@@ -220,12 +227,12 @@ def publish(path: Path | str, out: Path | str, card: str, half: bool = True) -> 
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        _save_tensors(aside / WEIGHTS, weights)
+        save_tensors(aside / WEIGHTS, weights)
         if constants is not None:
-            _save_tensors(aside / constants.name, _load_tensors(constants))
+            save_tensors(aside / constants.name, load_tensors(constants))
         (aside / CONFIG).write_text(json.dumps(config, indent=1))
         (aside / CARD).write_text(card)
-        _sync(aside)
+        sync(aside)
         shutil.rmtree(target, ignore_errors=True)
         aside.rename(target)
     except (OSError, SafetensorError) as error:
@@ -238,7 +245,7 @@ def repair_best(folder: Path, step: int | None) -> None:
     """Point `best` to the directory of that step, if a crash came between the two links of one save."""
     name = f"step-{step or 0:08d}"
     if step is not None and (folder / name).is_dir() and (folder / "best").resolve() != (folder / name).resolve():
-        _link(folder, "best", name)
+        link(folder, "best", name)
 
 
 def _require_kind(path: Path, saved: dict[str, Any], wanted: str) -> None:
@@ -257,58 +264,9 @@ def _buffers(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in model.named_buffers() if name in persistent}
 
 
-def _save_tensors(file: Path, tensors: dict[str, Tensor]) -> None:
-    # written here rather than by safetensors, which makes files that only their owner may read
-    file.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
-
-
-def _load_tensors(file: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(str(file))
-    except (OSError, SafetensorError) as error:
-        reason = "is missing" if not file.exists() else f"is corrupt ({error})"
-        raise CheckpointError(f"{file}: {reason}") from error
-
-
-def _load_json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        reason = "is missing" if not file.exists() else f"is not JSON ({error})"
-        raise CheckpointError(f"{file}: {reason}") from error
-
-
 def _difference(saved: Any, present: Any) -> str:
     if isinstance(saved, dict) and isinstance(present, dict):
         for key in sorted(set(saved) | set(present)):
             if saved.get(key) != present.get(key):
                 return f"{key}: {_difference(saved.get(key), present.get(key))}"
     return f"{saved!r} there, {present!r} here"
-
-
-def _link(folder: Path, name: str, target: str) -> None:
-    aside = folder / f".{name}.partial"
-    aside.unlink(missing_ok=True)
-    aside.symlink_to(target)
-    aside.replace(folder / name)
-
-
-def _prune(folder: Path) -> None:
-    kept = {(folder / name).resolve() for name in ("last", "best")}
-    for directory in [*folder.glob("step-*"), *folder.glob(".step-*.partial")]:
-        if directory.resolve() not in kept:
-            shutil.rmtree(directory, ignore_errors=True)
-
-
-def _sync(directory: Path) -> None:
-    for file in directory.iterdir():
-        _sync_one(file)
-    _sync_one(directory)
-
-
-def _sync_one(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
