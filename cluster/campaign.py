@@ -103,22 +103,10 @@ def run_campaign(
     """
     started, cpu = time.monotonic(), time.process_time()
     out_dir.mkdir(parents=True, exist_ok=True)
-    if config.shards is not None:
-        shards = [shard for shard in shards if config.shards[0] <= shard.index < config.shards[1]]
-        if not shards:
-            raise StageError(f"{config.description}: no shard from {config.shards[0]} to {config.shards[1] - 1}")
+    shards = _own_shards(shards, config)
     remove_leftovers(out_dir, shards)
     todo = [shard for shard in shards if not (out_dir / shard.file_name).exists()]
-    tally = Tally(
-        out_dir,
-        config.description,
-        shards,
-        todo,
-        config.progress,
-        config.tracker_id,
-        draws="structure_frac_coords" in work.schema.names,
-        divisible=is_divisible(work),
-    )
+    tally = _tally(work, shards, todo, out_dir, config)
     finished = False
     try:
         _work_through(work, todo, out_dir, dict(metadata or {}), tally, config)
@@ -139,6 +127,31 @@ def run_campaign(
         alive_seconds=tally.alive_seconds,
         driver_cpu_seconds=time.process_time() - cpu,
         shard_range=config.shards,
+    )
+
+
+def _own_shards(shards: Sequence[Shard], config: CampaignConfig) -> Sequence[Shard]:
+    """Those in the range that is this driver's."""
+    if config.shards is None:
+        return shards
+    own = [shard for shard in shards if config.shards[0] <= shard.index < config.shards[1]]
+    if not own:
+        raise StageError(f"{config.description}: no shard from {config.shards[0]} to {config.shards[1] - 1}")
+    return own
+
+
+def _tally(
+    work: ShardWork, shards: Sequence[Shard], todo: Sequence[Shard], out_dir: Path, config: CampaignConfig
+) -> Tally:
+    return Tally(
+        out_dir,
+        config.description,
+        shards,
+        todo,
+        config.progress,
+        config.tracker_id,
+        draws="structure_frac_coords" in work.schema.names,
+        divisible=is_divisible(work),
     )
 
 

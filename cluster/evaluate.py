@@ -126,14 +126,19 @@ def evaluate(
         hull=hull,
     )
     _write(out, table, summary, lineage)
-    result = {
+    result = _headline(summary)
+    finish_stage(out, lineage, result, time.monotonic() - started)
+    return result
+
+
+def _headline(summary: Summary) -> dict[str, Any]:
+    """Counts by status, and each metric's value or why it was not run."""
+    return {
         "n": summary.num_samples,
         "status": summary.statuses,
         "metrics": {metric.name: metric.value for metric in summary.metrics if metric.status == "ok"},
         "not_run": {metric.name: metric.reason for metric in summary.metrics if metric.status != "ok"},
     }
-    finish_stage(out, lineage, result, time.monotonic() - started)
-    return result
 
 
 def _scores(

@@ -25,6 +25,19 @@ RATE_WINDOW_S = 120.0
 MAX_REASONS = 200
 
 
+def _bar(description: str, total: int, initial: int, shows_bar: bool | None) -> tqdm:
+    """A bar of rows that begins where earlier runs ended; None shows it on a terminal only."""
+    return tqdm(
+        total=total,
+        initial=initial,
+        desc=description,
+        unit="row",
+        disable=None if shows_bar is None else not shows_bar,
+        mininterval=0.5,
+        smoothing=0.1,
+    )
+
+
 class Tally:
     """Counts of one campaign in one driver.
 
@@ -53,15 +66,7 @@ class Tally:
     ) -> None:
         total = sum(shard.num_rows for shard in shards)
         initial = total - sum(shard.num_rows for shard in todo)
-        self.bar = tqdm(
-            total=total,
-            initial=initial,
-            desc=description,
-            unit="row",
-            disable=None if shows_bar is None else not shows_bar,
-            mininterval=0.5,
-            smoothing=0.1,
-        )
+        self.bar = _bar(description, total, initial, shows_bar)
         first, last = (shards[0].index, shards[-1].index) if shards else (0, 0)
         self.path = out_dir / f".campaign-{first:06d}-{last:06d}.json"
         self.status: Counter[str] = Counter()
