@@ -15,17 +15,16 @@ from cluster.block_packing import BlockPackingConfig, pack_blocks
 from cluster.block_page import write_page
 from cluster.campaign import CampaignConfig, run_campaign
 from cluster.frameworks import ARRAY_FIELDS, SUMMARY_FIELDS, array_columns, summary_columns
-from cluster.lineage import StageLineage, finish_stage, open_stage, require_stage, run_id
+from cluster.given import given_lineage, open_given
+from cluster.lineage import StageLineage, finish_stage, open_stage, require_stage
 from cluster.parts import Shard, part_paths, read_table, status_counts, write_table
-from cluster.preprocess import source_shards
 from cluster.session import ray_session
-from matgen.errors import StageError, StructureError
+from matgen.errors import StructureError
 from matgen.mof.block_library import BlockLibrary
 from matgen.mof.decompose import DecomposeConfig, decompose
 from matgen.mof.fragments import hill_formula
-from matgen.settings import to_dict
 from matgen.sources.rows import SourceRow
-from matgen.sources.source import Source, SourceConfig, open_source
+from matgen.sources.source import Source, SourceConfig
 
 logger = logging.getLogger(__name__)
 
@@ -125,11 +124,8 @@ def decompose_all(
         StageError: `out` holds another run, or cannot be written.
     """
     started = time.monotonic()
-    source = open_source(path, None, config.limits)
-    shards = source_shards(source, config.shard_size, config.limit)
-    if not shards:
-        raise StageError(f"{path} holds no structure")
-    lineage = _lineage(path, out, config, len(source), command)
+    source, shards = open_given(path, config)
+    lineage = given_lineage("decompose", path, out, config, source, command)
     work = out / "work"
     lineage = open_stage(work, lineage, overwrite=overwrite)
     if not (lineage.complete and (out / "blocks.safetensors").exists()):
@@ -138,6 +134,10 @@ def decompose_all(
             run_campaign(DecomposeWork(source, config.decompose), shards, work, campaign, metadata)
         counts = _write_results(out, work, Path(path).name, config, metadata)
         lineage = finish_stage(work, lineage, {"blocks": counts}, time.monotonic() - started)
+    return _summary(out, work, lineage)
+
+
+def _summary(out: Path, work: Path, lineage: StageLineage) -> dict[str, Any]:
     status = status_counts(work)
     return {
         "n": sum(status.values()),
@@ -149,17 +149,6 @@ def decompose_all(
         "library": str(out / "blocks.safetensors"),
         "page": str(out / "decompose.html"),
     }
-
-
-def _lineage(path: str, out: Path, config: DecomposeRunConfig, num_rows: int, command: str) -> StageLineage:
-    return StageLineage(
-        stage="decompose",
-        run_id=run_id(out, "decompose"),
-        seed=0,
-        config=to_dict(config),
-        inputs={"source": f"{Path(path).expanduser().resolve()}, {num_rows} rows"},
-        command=command,
-    )
 
 
 def _write_results(

@@ -1,7 +1,6 @@
 """Encode given crystals, save (G, k, X', S, A'), decode that alone in fresh processes, compare with the originals."""
 
 import contextlib
-import functools
 import json
 import subprocess
 import sys
@@ -14,44 +13,30 @@ from typing import Any
 import pyarrow as pa
 
 from cluster.campaign import CampaignConfig, run_campaign
-from cluster.decode import StoredUnit, stored_structure, stored_unit, structure_columns
-from cluster.lineage import StageLineage, finish_stage, open_stage, require_stage, run_id
+from cluster.comparison import TEXT_FIELDS, CompareWork
+from cluster.decode import StoredUnit, stored_unit, structure_columns
+from cluster.given import given_lineage, open_given
+from cluster.lineage import finish_stage, open_stage, require_stage
 from cluster.parts import Shard, part_paths, read_part, read_table, shards_of_parts, status_counts, write_table
-from cluster.preprocess import UNIT_FIELDS, source_shards, unit_columns
+from cluster.preprocess import UNIT_FIELDS, unit_columns
 from cluster.session import ray_session, session_environment
-from matgen.crystal.space_group import SymmetryConfig, find_space_group_number, primitive_cell
-from matgen.crystal.structure import Structure
-from matgen.errors import StageError, StructureError
+from matgen.errors import StageError
 from matgen.representations.asymmetric_unit import AsymmetricUnit, EncodeConfig, encode_many
 from matgen.representations.decode import DecodeConfig, decode
 from matgen.settings import from_dict, to_dict
 from matgen.sources.rows import SourceRow
-from matgen.sources.source import Source, SourceConfig, open_source
+from matgen.sources.source import Source, SourceConfig
 
-_TEXT = [("material_id", pa.string()), ("status", pa.string()), ("reason", pa.string())]
-ENCODED_SCHEMA = pa.schema([*_TEXT, *UNIT_FIELDS])
+ENCODED_SCHEMA = pa.schema([*TEXT_FIELDS, *UNIT_FIELDS])
 DECODED_SCHEMA = pa.schema(
     [
-        *_TEXT,
+        *TEXT_FIELDS,
         ("space_group_number", pa.int16()),
         ("num_atoms", pa.int32()),
         ("formula", pa.string()),
         ("lattice", pa.list_(pa.float64())),
         ("structure_frac_coords", pa.list_(pa.float64())),
         ("structure_atomic_numbers", pa.list_(pa.int16())),
-    ]
-)
-RESULT_SCHEMA = pa.schema(
-    [
-        *_TEXT,
-        ("formula", pa.string()),
-        ("num_atoms", pa.int32()),
-        ("num_atoms_decoded", pa.int32()),
-        ("num_orbits", pa.int16()),
-        ("space_group_number", pa.int16()),
-        ("space_group_decoded", pa.int16()),
-        ("matched", pa.bool_()),
-        ("rms", pa.float64()),  # in units of (volume per atom)^(1/3), as StructureMatcher gives it
     ]
 )
 
@@ -73,30 +58,21 @@ class ReconstructConfig:
     limit: int | None = None
 
 
-class _FromSource:
-    """Reads the rows of a source's shard."""
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-
-    def setup(self) -> None:
-        """Nothing to load."""
-
-    def load(self, shard: Shard) -> Sequence[SourceRow]:
-        return list(self.source.read_shard(shard.payload))[: shard.num_rows]
-
-    def failed(self, row: SourceRow, status: str, reason: str) -> Mapping[str, Any]:
-        return {"material_id": row.id, "status": status, "reason": reason}
-
-
-class EncodeWork(_FromSource):
+class EncodeWork:
     """Encodes; what is saved has no letters and no structure."""
 
     schema = ENCODED_SCHEMA
 
     def __init__(self, source: Source, config: EncodeConfig) -> None:
-        super().__init__(source)
+        self.source = source
         self.config = config
+
+    def setup(self) -> None:
+        """Nothing to load."""
+
+    def load(self, shard: Shard) -> Sequence[SourceRow]:
+        """Read and check the structures of a shard."""
+        return list(self.source.read_shard(shard.payload))[: shard.num_rows]
 
     def process(self, rows: Sequence[SourceRow]) -> list[Mapping[str, Any]]:
         """Encode the structures that could be read."""
@@ -113,6 +89,10 @@ class EncodeWork(_FromSource):
             else:
                 done.append(self.failed(row, unit.status, str(unit)))
         return done
+
+    def failed(self, row: SourceRow, status: str, reason: str) -> Mapping[str, Any]:
+        """A crystal that could not be encoded."""
+        return {"material_id": row.id, "status": status, "reason": reason}
 
 
 class DecodeWork:
@@ -149,72 +129,6 @@ class DecodeWork:
         return {"material_id": row["material_id"], "status": status, "reason": reason}
 
 
-class CompareWork(_FromSource):
-    """Compares originals with what came back."""
-
-    schema = RESULT_SCHEMA
-
-    def __init__(self, source: Source, directory: Path, symprec: float) -> None:
-        super().__init__(source)
-        self.directory = directory
-        self.symprec = symprec
-
-    def load(self, shard: Shard) -> Sequence[Any]:
-        """Pair the originals with their decoded rows."""
-        encoded = read_part(self.directory / "encoded" / shard.file_name, ["atomic_numbers"])
-        decoded = read_part(self.directory / "decoded" / shard.file_name)
-        return list(zip(super().load(shard), encoded, decoded, strict=True))
-
-    def process(self, rows: Sequence[Any]) -> list[Mapping[str, Any]]:
-        """Compare them one by one."""
-        return [self._compare(*row) for row in rows]
-
-    def failed(self, row: Any, status: str, reason: str) -> Mapping[str, Any]:
-        """A pair that could not be compared."""
-        return {"material_id": row[0].id, "status": status, "reason": reason, "matched": False}
-
-    def _compare(self, original: SourceRow, encoded: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
-        result: dict[str, Any] = {name: row[name] for name in ("material_id", "status", "reason")}
-        result |= {"space_group_number": row["space_group_number"], "matched": False}
-        if original.structure is not None:
-            result |= {"formula": original.structure.formula, "num_atoms": original.structure.num_atoms}
-        if row["status"] != "ok":
-            return result
-        decoded = stored_structure(row)
-        assert original.structure is not None and decoded is not None
-        result |= {"num_atoms_decoded": decoded.num_atoms, "num_orbits": len(encoded["atomic_numbers"])}
-        # StructureMatcher's own search for a primitive cell depends on the cell it is given: spare it the choice.
-        decoded = primitive_cell(decoded, row["space_group_number"])
-        rms = match_rms(original.structure, decoded)
-        if rms is None:
-            return {**result, "status": "no_match", "reason": "StructureMatcher (defaults) finds no match"}
-        group = self._group(decoded)
-        result |= {"rms": rms, "space_group_decoded": group}
-        if group != row["space_group_number"]:
-            reason = f"space group {row['space_group_number']} became {group} at symprec {self.symprec} Å"
-            return {**result, "status": "space_group_changed", "reason": reason}
-        return {**result, "matched": True}
-
-    def _group(self, structure: Structure) -> int:
-        try:
-            return int(find_space_group_number(structure, SymmetryConfig(symprec=self.symprec)))
-        except StructureError:
-            return 0
-
-
-@functools.cache
-def _matcher() -> Any:
-    from pymatgen.analysis.structure_matcher import StructureMatcher
-
-    return StructureMatcher()
-
-
-def match_rms(first: Structure, second: Structure) -> float | None:
-    """Return pymatgen's root mean square distance of two crystals, None where its default matcher finds no match."""
-    found = _matcher().get_rms_dist(first.to_pymatgen(), second.to_pymatgen())
-    return None if found is None else float(found[0])
-
-
 def reconstruct(
     path: str,
     out: Path,
@@ -241,16 +155,9 @@ def reconstruct(
         StageError: `out` holds another run, or cannot be written.
     """
     started = time.monotonic()
-    source = open_source(path, None, config.limits)
-    inputs = {"source": f"{Path(path).expanduser().resolve()}, {len(source)} rows"}
-    shards = source_shards(source, config.shard_size, config.limit)
-    if not shards:
-        raise StageError(f"{path} holds no structure")
-    made = run_id(out, "reconstruct")
-    lineage = StageLineage(
-        stage="reconstruct", run_id=made, seed=0, config=to_dict(config), inputs=inputs, command=command
-    )
+    source, shards = open_given(path, config)
     work = out / "work"
+    lineage = given_lineage("reconstruct", path, out, config, source, command)
     lineage = open_stage(work, lineage, overwrite=overwrite)
     table = out / "reconstruct.parquet"
     if not (lineage.complete and table.exists()):

@@ -2,12 +2,9 @@
 
 import contextlib
 import json
-import logging
 import subprocess
 import sys
 import time
-import zlib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,37 +14,19 @@ import pyarrow as pa
 
 from cluster.block_packing import pack_blocks
 from cluster.campaign import CampaignConfig, run_campaign
-from cluster.decode import structure_columns
 from cluster.decompose import DecomposeWork
-from cluster.frameworks import ARRAY_FIELDS, stored_blocks, stored_framework
-from cluster.lineage import StageLineage, finish_stage, open_stage, require_stage, run_id
-from cluster.mof_comparison import ASSEMBLED_FIELDS, TEXT_FIELDS, CompareWork
-from cluster.parts import Shard, part_paths, read_part, read_table, shards_of_parts, status_counts, write_table
-from cluster.preprocess import source_shards
+from cluster.given import given_lineage, open_given
+from cluster.lineage import finish_stage, open_stage, require_stage
+from cluster.mof_assembly import AssembleWork, PrepareWork
+from cluster.mof_comparison import CompareWork
+from cluster.parts import part_paths, read_table, shards_of_parts, status_counts, write_table
 from cluster.session import ray_session, session_environment
 from matgen.errors import StageError
-from matgen.mof.assemble import AssembleConfig, Assembly, AssemblyInput, assemble, reorient
-from matgen.mof.assembly.perturb import PerturbConfig, Replacer, perturb
-from matgen.mof.block_library import BlockLibrary
-from matgen.mof.building_block import ROLES
+from matgen.mof.assemble import AssembleConfig
+from matgen.mof.assembly.perturb import PerturbConfig
 from matgen.mof.decompose import DecomposeConfig
 from matgen.settings import from_dict, to_dict
-from matgen.sources.source import SourceConfig, open_source
-
-logger = logging.getLogger(__name__)
-
-_FORGOTTEN = {"pairs", "pair_image", "block_shape"}
-_INPUT_FIELDS = [(name, kind) for name, kind in ARRAY_FIELDS if name not in _FORGOTTEN]
-INPUT_SCHEMA = pa.schema([*TEXT_FIELDS, *_INPUT_FIELDS, ("replaced_by", pa.list_(pa.string()))])
-ASSEMBLED_SCHEMA = pa.schema(
-    [
-        *TEXT_FIELDS,
-        *ASSEMBLED_FIELDS,
-        ("lattice", pa.list_(pa.float64())),
-        ("structure_frac_coords", pa.list_(pa.float64())),
-        ("structure_atomic_numbers", pa.list_(pa.int16())),
-    ]
-)
+from matgen.sources.source import SourceConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,91 +52,6 @@ class ReconstructMofConfig:
     seed: int = 0
     shard_size: int = 64
     limit: int | None = None
-
-
-class PrepareWork:
-    """Turns every block at random, and saves blocks, centres and cell without a word on how they were joined."""
-
-    schema = INPUT_SCHEMA
-    divisible = True
-
-    def __init__(self, library: Path | None, config: ReconstructMofConfig) -> None:
-        self.path = library
-        self.config = config
-
-    def setup(self) -> None:
-        """Map the library."""
-        self.replacer = Replacer(BlockLibrary.load(self.path)) if self.path else None
-
-    def load(self, shard: Shard) -> Sequence[Mapping[str, Any]]:
-        """Read a part of frameworks."""
-        return read_part(Path(shard.payload))
-
-    def process(self, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """Prepare those that could be cut."""
-        return [self._prepared(row) if row["status"] == "ok" else self.failed(row, *_word(row)) for row in rows]
-
-    def failed(self, row: Mapping[str, Any], status: str, reason: str) -> Mapping[str, Any]:
-        """A framework that could not be prepared."""
-        return {"material_id": row["material_id"], "status": status, "reason": reason}
-
-    def _prepared(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
-        framework = stored_framework(row)
-        name = str(row["material_id"])
-        rng = np.random.default_rng([row_seed(self.config.seed, name), 1])
-        given = AssemblyInput(framework.lattice, framework.frac_coords, framework.blocks)
-        how: list[str] = []
-        if self.replacer is not None and self.config.perturb is not None:
-            given, how = perturb(given, name, self.replacer, rng, self.config.perturb)
-        given, _ = reorient(given, rng)
-        return {**self.failed(row, "ok", ""), **_input_columns(given), "replaced_by": how}
-
-
-class AssembleWork:
-    """Assembles what PrepareWork saved."""
-
-    schema = ASSEMBLED_SCHEMA
-    rows_at_once = 1  # all starts of one are in one tensor; frameworks side by side gain nothing on a CPU
-    divisible = True
-
-    def __init__(self, config: AssembleConfig, seed: int) -> None:
-        self.config = config
-        self.seed = seed
-
-    def setup(self) -> None:
-        """Nothing to load."""
-
-    def load(self, shard: Shard) -> Sequence[Mapping[str, Any]]:
-        """Read a part of inputs."""
-        return read_part(Path(shard.payload))
-
-    def process(self, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """Assemble them."""
-        todo = [row for row in rows if row["status"] == "ok"]
-        started = time.process_time()
-        made = iter(
-            assemble(
-                [_stored_input(row) for row in todo],
-                self.config,
-                [row_seed(self.seed, str(row["material_id"])) for row in todo],
-            )
-        )
-        seconds = (time.process_time() - started) / max(len(todo), 1)
-        return [
-            {"material_id": row["material_id"], **_assembled_columns(next(made)), "cpu_seconds": seconds}
-            if row["status"] == "ok"
-            else self.failed(row, *_word(row))
-            for row in rows
-        ]
-
-    def failed(self, row: Mapping[str, Any], status: str, reason: str) -> Mapping[str, Any]:
-        """A framework that could not be assembled."""
-        return {"material_id": row["material_id"], "status": status, "reason": reason}
-
-
-def row_seed(seed: int, name: str) -> int:
-    """Seed of a framework: a function of the run's seed and of its name."""
-    return zlib.crc32(f"{seed} {name}".encode())
 
 
 def reconstruct_mofs(
@@ -186,19 +80,9 @@ def reconstruct_mofs(
         StageError: `out` holds another run, or cannot be written.
     """
     started = time.monotonic()
-    source = open_source(path, None, config.limits)
-    shards = source_shards(source, config.shard_size, config.limit)
-    if not shards:
-        raise StageError(f"{path} holds no structure")
-    lineage = StageLineage(
-        stage="reconstruct",
-        run_id=run_id(out, "reconstruct"),
-        seed=config.seed,
-        config=to_dict(config),
-        inputs={"source": f"{Path(path).expanduser().resolve()}, {len(source)} rows"},
-        command=command,
-    )
+    source, shards = open_given(path, config)
     work, table = out / "work", out / "reconstruct.parquet"
+    lineage = given_lineage("reconstruct", path, out, config, source, command, config.seed)
     lineage = open_stage(work, lineage, overwrite=overwrite)
     if not (lineage.complete and table.exists()):
         metadata = lineage.table_metadata
@@ -206,7 +90,7 @@ def reconstruct_mofs(
             run_campaign(DecomposeWork(source, config.decompose), shards, work / "frameworks", campaign, metadata)
             library = (config.library or _library(work)) if config.perturb is not None else None
             cut = shards_of_parts(work / "frameworks")
-            run_campaign(PrepareWork(library, config), cut, work / "inputs", campaign, metadata)
+            run_campaign(PrepareWork(library, config.perturb, config.seed), cut, work / "inputs", campaign, metadata)
             _assemble_in_a_fresh_process(work, config, campaign)
             run_campaign(CompareWork(work, library is None), cut, work / "compared", campaign, metadata)
         write_table(table, pa.concat_tables([read_table(part) for part in part_paths(work / "compared")]), metadata)
@@ -262,58 +146,9 @@ def assemble_saved(inputs: Path, out: Path, num_workers: int, config: AssembleCo
     run_campaign(AssembleWork(config, seed), shards_of_parts(inputs), out, campaign)
 
 
-def _word(row: Mapping[str, Any]) -> tuple[str, str]:
-    return str(row["status"]), str(row["reason"])
-
-
-def _input_columns(given: AssemblyInput) -> dict[str, Any]:
-    def flat(name: str, dtype: type) -> np.ndarray:
-        return np.concatenate([np.asarray(getattr(block, name)).ravel() for block in given.blocks]).astype(dtype)
-
-    return {
-        "lattice": given.lattice.ravel(),
-        "block_frac_coords": given.frac_coords.ravel(),
-        "block_role": [ROLES.index(block.role) for block in given.blocks],
-        "block_num_atoms": [block.num_atoms for block in given.blocks],
-        "block_num_bonds": [len(block.bonds) for block in given.blocks],
-        "block_num_connections": [block.num_connections for block in given.blocks],
-        "atomic_numbers": flat("atomic_numbers", np.int16),
-        "cart_coords": flat("cart_coords", np.float32),
-        "bonds": flat("bonds", np.int16),
-        "connection_points": flat("connection_points", np.float32),
-        "connection_atoms": flat("connection_atoms", np.int16),
-    }
-
-
-def _stored_input(row: Mapping[str, Any]) -> AssemblyInput:
-    lattice = np.array(row["lattice"], dtype=float).reshape(3, 3)
-    frac_coords = np.array(row["block_frac_coords"], dtype=float).reshape(-1, 3)
-    return AssemblyInput(lattice, frac_coords, tuple(stored_blocks(row)))
-
-
-def _assembled_columns(made: Assembly) -> dict[str, Any]:
-    result: dict[str, Any] = {"status": made.status, "reason": made.reason}
-    if len(made.pairs) == 0:
-        return result
-    structure, _ = made.to_structure()
-    columns = structure_columns(structure)
-    return {
-        **result,
-        "num_atoms_assembled": structure.num_atoms,
-        "num_pairs": len(made.pairs),
-        "max_residual": float(made.residuals.max()),
-        "mean_residual": float(made.residuals.mean()),
-        "shortest_contact": made.shortest_contact,
-        "score": made.score,
-        **{name: columns[name] for name in ("lattice", "structure_frac_coords", "structure_atomic_numbers")},
-    }
-
-
 if __name__ == "__main__":
-    from cluster import reconstruct_mof as module  # not __main__: Ray's actors import the work by its module
-
     told = json.loads(sys.argv[4])
-    module.assemble_saved(
+    assemble_saved(
         Path(sys.argv[1]),
         Path(sys.argv[2]),
         int(sys.argv[3]),

@@ -12,18 +12,16 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.campaign import CampaignConfig, run_campaign
-from cluster.lineage import StageLineage, finish_stage, open_stage, require_stage, run_id
+from cluster.given import given_lineage, open_given
+from cluster.lineage import finish_stage, open_stage, require_stage
 from cluster.parts import Shard, part_paths, read_table, status_counts, write_table
-from cluster.preprocess import source_shards
 from cluster.session import ray_session
 from matgen.crystal.structure import Structure
-from matgen.errors import StageError
 from matgen.mof.bonds import Bonds, BondsConfig, find_bonds
 from matgen.relaxation.lammps import Lammps
 from matgen.relaxation.uff_relax import UffRelaxConfig, UffRelaxed, relax_frameworks
-from matgen.settings import to_dict
 from matgen.sources.rows import SourceRow
-from matgen.sources.source import Source, SourceConfig, open_source
+from matgen.sources.source import Source, SourceConfig
 
 __all__ = ["RELAX_MOF_SCHEMA", "RelaxMofConfig", "RelaxMofWork", "connectivity_changes", "relax_mofs"]
 
@@ -187,19 +185,9 @@ def relax_mofs(
     started = time.monotonic()
     if config.relax.engine == "lammps":
         Lammps(config.relax.lammps).close()
-    source = open_source(path, None, config.limits)
-    shards = source_shards(source, config.shard_size, config.limit)
-    if not shards:
-        raise StageError(f"{path} holds no structure")
-    lineage = StageLineage(
-        stage="relax",
-        run_id=run_id(out, "relax"),
-        seed=0,
-        config=to_dict(config),
-        inputs={"source": f"{Path(path).expanduser().resolve()}, {len(source)} rows"},
-        command=command,
-    )
+    source, shards = open_given(path, config)
     work = out / "work"
+    lineage = given_lineage("relax", path, out, config, source, command)
     lineage = open_stage(work, lineage, overwrite=overwrite)
     if not lineage.complete:
         with ray_session(campaign.num_workers) if campaign.num_workers else contextlib.nullcontext():
@@ -207,6 +195,10 @@ def relax_mofs(
         lineage = finish_stage(work, lineage, {}, time.monotonic() - started)
     table = pa.concat_tables([read_table(part, RELAX_MOF_SCHEMA.names) for part in part_paths(work)])
     write_table(out / "relaxed.parquet", table, lineage.table_metadata)
+    return _summary(out, work, table)
+
+
+def _summary(out: Path, work: Path, table: pa.Table) -> dict[str, Any]:
     status = status_counts(work)
     return {
         "n": sum(status.values()),

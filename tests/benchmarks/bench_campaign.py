@@ -128,7 +128,7 @@ def sleeping(workers: Sequence[int], spread: float, items: int) -> None:
 
 def assembly(rows: int, shard_size: int) -> None:
     """Real assembly on one actor and on two, beside what two processes that know nothing of each other lose."""
-    from cluster.reconstruct_mof import AssembleWork
+    from cluster.mof_assembly import AssembleWork
     from matgen.mof.assemble import AssembleConfig
 
     out = Path(tempfile.mkdtemp(prefix="bench-assembly-"))
@@ -162,21 +162,24 @@ def assembly(rows: int, shard_size: int) -> None:
 def prepare_assembly(out: Path, rows: int, shard_size: int) -> int:
     """Cut the embedded frameworks into blocks, turn each at random, and save what assembly is told."""
     from cluster.decompose import DecomposeWork
+    from cluster.mof_assembly import PrepareWork
     from cluster.preprocess import source_shards
-    from cluster.reconstruct_mof import PrepareWork, ReconstructMofConfig
+    from cluster.reconstruct_mof import ReconstructMofConfig
     from matgen.sources.source import open_source
 
     config, here = ReconstructMofConfig(), CampaignConfig(progress=False)
     source = open_source(str(Path(__file__).parents[2] / "experiments/data/mof_demo.parquet"), None, config.limits)
     work = DecomposeWork(source, config.decompose)
     run_campaign(work, source_shards(source, shard_size, rows), out / "frameworks", here)
-    done = run_campaign(PrepareWork(None, config), shards_of_parts(out / "frameworks"), out / "inputs", here)
+    done = run_campaign(
+        PrepareWork(None, config.perturb, config.seed), shards_of_parts(out / "frameworks"), out / "inputs", here
+    )
     return done.status["ok"]
 
 
 def assemble_here(out: Path, name: str) -> float:
     """Assemble all in this process; return the seconds."""
-    from cluster.reconstruct_mof import AssembleWork
+    from cluster.mof_assembly import AssembleWork
     from matgen.mof.assemble import AssembleConfig
 
     work, config = AssembleWork(AssembleConfig(), 0), CampaignConfig(progress=False)
