@@ -1,11 +1,13 @@
 """The demos' extra stage: samples of the shipped checkpoint beside those of the minutes-old model."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from cluster.run import MofRun, Run
 
+AnyRun = TypeVar("AnyRun", "Run", "MofRun")
 NOT_SHIPPED = {"status": "not_run", "reason": "no checkpoint is shipped with this version"}
 
 
@@ -18,14 +20,7 @@ def shipped_stage(run: "Run") -> dict[str, Any]:
     if not SHIPPED_CHECKPOINT.is_dir():
         return NOT_SHIPPED
     sampler = replace(run.experiment.sample.sampler, num_steps=100)
-    experiment = replace(run.experiment, name="shipped", sample=replace(run.experiment.sample, sampler=sampler))
-    inner = replace(
-        run,
-        experiment=experiment,
-        out=run.out / "shipped",
-        checkpoint=SHIPPED_CHECKPOINT,
-        records=run.records_directory,
-    )
+    inner = _with_checkpoint(run, SHIPPED_CHECKPOINT, sample=replace(run.experiment.sample, sampler=sampler))
     sample(inner)
     decoded = decode_stage(inner)
     scored = evaluate_stage(inner)
@@ -44,13 +39,7 @@ def shipped_mofs_stage(run: "MofRun") -> dict[str, Any]:
         return NOT_SHIPPED
     sample = replace(run.experiment.sample, sampler=replace(run.experiment.sample.sampler, num_steps=100), target=())
     evaluate = replace(run.experiment.evaluate, reference_limit=0)
-    inner = replace(
-        run,
-        experiment=replace(run.experiment, name="shipped", sample=sample, evaluate=evaluate),
-        out=run.out / "shipped",
-        checkpoint=SHIPPED_MOF_CHECKPOINT,
-        records=run.records_directory,
-    )
+    inner = _with_checkpoint(run, SHIPPED_MOF_CHECKPOINT, sample=sample, evaluate=evaluate)
     mof_sample(inner)
     decoded = mof_decode(inner)
     relaxed = mof_relax(inner)
@@ -58,3 +47,11 @@ def shipped_mofs_stage(run: "MofRun") -> dict[str, Any]:
     return {
         "n": decoded["n"], "status": decoded["status"], "relaxed": relaxed["status"], "waterfall": scored["waterfall"],
     }  # fmt: skip
+
+
+def _with_checkpoint(run: AnyRun, checkpoint: Path, **changes: Any) -> AnyRun:
+    """The run in `shipped/`, on the same records, with another checkpoint; `changes` are of its experiment."""
+    experiment = replace(run.experiment, name="shipped", **changes)
+    return replace(
+        run, experiment=experiment, out=run.out / "shipped", checkpoint=checkpoint, records=run.records_directory
+    )
