@@ -11,10 +11,11 @@ import numpy as np
 from matgen.crystal.cif import CifSymmetry, write_cif
 from matgen.crystal.elements import COVALENT_RADII, SYMBOLS
 from matgen.crystal.structure import Structure
-from matgen.evaluation.report.picture import draw, element_key, gradients, make_scene, upright
+from matgen.evaluation.report.picture import draw, gradients, make_scene
 from matgen.evaluation.report.reading import Population, column, read_rows
 from matgen.evaluation.report.svg import esc, number
 from matgen.evaluation.report.symbols import element_color, formula_html, space_group_html, space_group_text
+from matgen.evaluation.report.viewer import cell_entry, cell_facts
 from matgen.geometry.lattice import lattice_from_k
 
 
@@ -158,22 +159,14 @@ def _card(row: Mapping[str, Any], structure: Structure, index: int, novel: bool 
 def _viewer_entry(row: Mapping[str, Any], structure: Structure) -> dict[str, Any]:
     group = int(row["space_group_number"])
     facts = [["Space group", f"{space_group_html(group)} ({group})"], ["Atoms in the cell", str(structure.num_atoms)]]
-    facts.append(["a, b, c", " ".join(f"{x:.3f}" for x in structure.lengths) + " Å"])
-    facts.append(["α, β, γ", " ".join(f"{x:.1f}" for x in structure.angles) + "°"])
+    facts += cell_facts(structure)
     facts.append(["Sites", ", ".join(f"{s['symbol']} {esc(s['site'])}" for s in _sites(row))])
     if row.get("energy_per_atom") is not None:
         facts.append(["Energy", f"{row['energy_per_atom']:.4f} eV/atom"])
     if row.get("e_above_hull") is not None:
         facts.append(["Above hull", f"{row['e_above_hull']:.4f} eV/atom"])
     facts.append(["sample_id, seed", f"{row['sample_id']}, {row.get('seed')}"])
-    return {
-        "title": formula_html(structure.formula),
-        "facts": facts,
-        "key": element_key(structure.atomic_numbers),
-        "lattice": np.round(upright(structure.lattice), 4).tolist(),
-        "coords": np.round(structure.frac_coords, 4).tolist(),
-        "numbers": structure.atomic_numbers.tolist(),
-    }
+    return cell_entry(structure, facts)
 
 
 def failure_strip(population: Population, count: int) -> tuple[str, set[int]]:

@@ -9,9 +9,9 @@ import numpy as np
 
 from matgen.evaluation.mof_checks import CHECKS
 from matgen.evaluation.report.mof_picture import CoarseNet, WholeBlocks
-from matgen.evaluation.report.picture import element_key, upright
 from matgen.evaluation.report.svg import esc, number
 from matgen.evaluation.report.symbols import formula_html
+from matgen.evaluation.report.viewer import cell_entry, cell_facts
 
 _PORES = (
     ("largest_cavity_diameter", "LCD", "Å"),
@@ -101,8 +101,7 @@ def viewer_entry(row: Mapping[str, Any], whole: WholeBlocks, badges: Badges) -> 
     """What the 3-D viewer needs of a framework: atoms, bonds, and the net of its blocks."""
     structure, net, bonds = whole.structure, whole.net, whole.bonds
     facts = [["Blocks", blocks_text(net)], ["Atoms in the cell", str(structure.num_atoms)]]
-    facts.append(["a, b, c", " ".join(f"{x:.3f}" for x in structure.lengths) + " Å"])
-    facts.append(["α, β, γ", " ".join(f"{x:.1f}" for x in structure.angles) + "°"])
+    facts += cell_facts(structure)
     facts += [[esc(words), esc(text)] for words, text in badges.figures()]
     facts.append(["State", badges.html])
     if badges.failed_checks:
@@ -112,12 +111,7 @@ def viewer_entry(row: Mapping[str, Any], whole: WholeBlocks, badges: Badges) -> 
     facts.append(["sample_id, seed", f"{row['sample_id']}, {row.get('seed')}"])
     pairs = np.concatenate([np.stack([bonds.first, bonds.second], axis=1), bonds.image], axis=1)
     return {
-        "title": formula_html(structure.formula),
-        "facts": facts,
-        "key": element_key(structure.atomic_numbers),
-        "lattice": np.round(upright(structure.lattice), 4).tolist(),
-        "coords": np.round(structure.frac_coords, 4).tolist(),
-        "numbers": structure.atomic_numbers.tolist(),
+        **cell_entry(structure, facts),
         "bonds": pairs.tolist(),
         "blocks": {
             "coords": np.round(net.centres, 4).tolist(),
