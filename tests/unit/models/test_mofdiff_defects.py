@@ -4,9 +4,9 @@ import itertools
 from dataclasses import replace
 
 import torch
+from mofdiff_cases import BATCH, TINY, losses, made_up, model_of, statistics_of
 from test_block_encoder import made_up_blocks, select
 from test_block_encoder import model_of as encoder_of
-from test_mofdiff import BATCH, TINY, losses, made_up, model_of, statistics_of
 
 from matgen.data.mof_records import CoarseRecords
 from matgen.data.mof_statistics import build_statistics

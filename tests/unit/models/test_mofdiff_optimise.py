@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_mofdiff import model_of
+from mofdiff_cases import model_of
 
 from matgen.diffusion.noise import CounterNoise, row_seed
 from matgen.models.mofdiff import MOFDiff

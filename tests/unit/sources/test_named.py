@@ -14,7 +14,7 @@ import pytest
 from matgen.errors import DownloadError, SourceError
 from matgen.sources import named
 from matgen.sources.download import fetch
-from matgen.sources.source import open_source
+from matgen.sources.source import SourceConfig, open_source
 from tests.unit.sources.test_source_tables import write_csv
 
 
@@ -146,3 +146,25 @@ def test_without_a_network_the_error_says_what_to_do(tmp_path: Path, monkeypatch
     with pytest.raises(DownloadError, match=r"http://127\.0\.0\.1:9/none/train\.csv.*--data or MATGEN_DATA") as caught:
         open_source("mpts_52")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.data
+def test_all_of_mp_20_val_is_read_without_a_failure(data_dir: Path) -> None:
+    source = open_source("mp_20", data_dir, splits=["val"], config=SourceConfig(min_distance=0.0))
+    rows = list(source)
+    assert len(rows) == len(source) == 8736
+    assert [row.reason for row in rows if row.status != "ok"] == []
+    assert {row.split for row in rows} == {"val"}
+    assert len({row.id for row in rows}) == 8736
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "count"), [("mp_20", 8736), ("perov_5", 3787), ("carbon_24", 2032), ("mpts_52", 5000)]
+)
+def test_heads_of_the_named_sets_pass_every_limit(data_dir: Path, name: str, count: int) -> None:
+    source = open_source(name, data_dir, splits=["val"])
+    assert len(source) == count
+    rows = list(source.read_shard(source.shards(300)[0]))
+    assert [row.reason for row in rows if row.status != "ok"] == []
+    assert {row.split for row in rows} == {"val"}

@@ -253,28 +253,6 @@ def test_csv_index_agrees_with_the_csv_module(
 
 
 @pytest.mark.data
-def test_all_of_mp_20_val_is_read_without_a_failure(data_dir: Path) -> None:
-    source = open_source("mp_20", data_dir, splits=["val"], config=SourceConfig(min_distance=0.0))
-    rows = list(source)
-    assert len(rows) == len(source) == 8736
-    assert [row.reason for row in rows if row.status != "ok"] == []
-    assert {row.split for row in rows} == {"val"}
-    assert len({row.id for row in rows}) == 8736
-
-
-@pytest.mark.data
-@pytest.mark.parametrize(
-    ("name", "count"), [("mp_20", 8736), ("perov_5", 3787), ("carbon_24", 2032), ("mpts_52", 5000)]
-)
-def test_heads_of_the_named_sets_pass_every_limit(data_dir: Path, name: str, count: int) -> None:
-    source = open_source(name, data_dir, splits=["val"])
-    assert len(source) == count
-    rows = list(source.read_shard(source.shards(300)[0]))
-    assert [row.reason for row in rows if row.status != "ok"] == []
-    assert {row.split for row in rows} == {"val"}
-
-
-@pytest.mark.data
 def test_cif_and_arrays_of_the_same_rows_agree(data_dir: Path) -> None:
     table = pq.read_table(data_dir / "mp_20_val.parquet").slice(0, 500)
     for row, numbers, coords in zip(
