@@ -49,10 +49,12 @@ def main() -> None:
     parser.add_argument("--measured", type=int, default=32, help="samples of the campaign that is measured")
     parser.add_argument("--count", type=int, default=64, help="samples of the one that is predicted")
     parser.add_argument("--nodes", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="folder that is kept, and gone on with (default: a temporary one)")
     arguments = parser.parse_args()
     if reason := why_not():
         raise SystemExit(reason)
-    base = Path(tempfile.mkdtemp(prefix="bench-plan-", dir=ROOT.parent))
+    base = arguments.out or Path(tempfile.mkdtemp(prefix="bench-plan-", dir=ROOT.parent))
+    base.chmod(0o755)  # munge runs as another user
     small, large = base / "small", base / "large"
     stages = ("sample", "decode", "relax", "evaluate")
     matgen("run", "mofdiff_demo", "preprocess", *stages, "--out", str(small), "--workers", "1", *CHEAP,
@@ -60,6 +62,7 @@ def main() -> None:
     words = ("plan", str(small), "--count", str(arguments.count), "--nodes", str(arguments.nodes), "--cpus", "1")
     plan = matgen(*words, "--shard-size", "16")["plans"][0]
     matgen("run", "mofdiff_demo", "preprocess", "--out", str(large), "--workers", "1", *CHEAP)
+    (base / "shared").mkdir(exist_ok=True)
     slurm = SlurmCluster.start(base / "shared", nodes=arguments.nodes, cpus=1)
     try:
         options = (f"--nodes={arguments.nodes}", "--cpus-per-task=1")
@@ -76,7 +79,8 @@ def main() -> None:
         total += seen
         print(f"  {stage['stage']:9s} predicted {stage['seconds']:6.1f} s, took {seen:6.1f} s")
     print(f"  in all    predicted {sum(stage['seconds'] for stage in plan['stages']):6.1f} s, took {total:6.1f} s")
-    shutil.rmtree(base)
+    if arguments.out is None:
+        shutil.rmtree(base)
 
 
 if __name__ == "__main__":
