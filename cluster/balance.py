@@ -9,6 +9,12 @@ from cluster.parts import Shard
 from cluster.pieces import Piece
 
 PIECES_PER_WORKER = 16  # the last piece then costs a worker at most a sixteenth of its share
+MAX_PIECES = 32_768  # a piece costs the driver 1.5 ms: so many are 49 s of it, more would keep workers waiting
+
+
+def num_pieces(num_workers: int) -> int:
+    """Return into about how many pieces the rows of all shards are cut; larger shards only, smaller ones stay whole."""
+    return min(PIECES_PER_WORKER * max(1, num_workers), MAX_PIECES)
 
 
 def shard_cost(shard: Shard) -> float:
@@ -52,7 +58,7 @@ class Backlog:
     def __init__(self, shards: Sequence[Shard], num_workers: int, *, divisible: bool, rows_together: int = 1) -> None:
         self._rows_together = rows_together
         costs = {shard.index: shard_cost(shard) for shard in shards}
-        self._target = sum(costs.values()) / (PIECES_PER_WORKER * max(1, num_workers)) if divisible else float("inf")
+        self._target = sum(costs.values()) / num_pieces(num_workers) if divisible else float("inf")
         self._shards: Iterator[Shard] = iter(sorted(shards, key=lambda shard: (-costs[shard.index], shard.index)))
         self._heap: list[tuple[float, int, int, Piece]] = []
         self._unopened = len(costs)

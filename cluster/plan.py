@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cluster.balance import PIECES_PER_WORKER
+from cluster.balance import num_pieces
 from cluster.lineage import read_lineage
 from cluster.parts import part_paths
 from cluster.run import DIRECTORIES
@@ -158,7 +158,7 @@ def simulate(costs: Sequence[StageCost], machine: Machine, count: int, shard_siz
         on_gpu = machine.gpus > 0 and cost.stage in GPU_STAGES
         num_workers = machine.nodes * (machine.gpus if on_gpu else machine.cpus)
         speed = machine.gpu_speed if on_gpu else machine.cpu_speed
-        piece = math.ceil(count / (PIECES_PER_WORKER * num_workers)) if cost.divisible else size
+        piece = math.ceil(count / num_pieces(num_workers)) if cost.divisible else size
         seconds, busy = play(cost.seconds_per_row / speed, cost.spread, num_workers, count, min(piece, size))
         serial = cost.serial_per_row * count / machine.cpu_speed
         stages.append(

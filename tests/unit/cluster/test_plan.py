@@ -38,6 +38,14 @@ def test_a_stage_whose_shards_may_be_cut_keeps_its_workers_busy() -> None:
     assert cut.seconds < whole.seconds
 
 
+def test_shards_are_not_cut_where_the_driver_could_not_keep_up() -> None:
+    whole, cut = (
+        simulate([StageCost(**{**COST.__dict__, "divisible": divisible})], Machine(nodes=1000), 1_000_000)
+        for divisible in (False, True)
+    )
+    assert cut.seconds <= whole.seconds * 1.01
+
+
 def test_networks_run_on_gpus_where_there_are_any() -> None:
     sample = StageCost(**{**COST.__dict__, "stage": "sample"})
     with_gpus = simulate([sample, COST], Machine(nodes=2, gpus=4), 10_000)
