@@ -9,6 +9,7 @@ exact: integers over a common denominator.
 Run: python scripts/make_symmetry_tables.py            (needs the `tables` extra; about a minute)
 """
 
+import argparse
 import itertools
 from pathlib import Path
 from typing import Any
@@ -349,10 +350,33 @@ def arrays(
     return result
 
 
-if __name__ == "__main__":
+def differing(data: dict[str, np.ndarray]) -> list[str]:
+    """Names of the tables that are not what the shipped file holds."""
+    with np.load(OUTPUT) as shipped:
+        names = sorted(set(data) | set(shipped.files))
+        return [
+            name
+            for name in names
+            if name not in data or name not in shipped.files or not np.array_equal(data[name], shipped[name])
+        ]
+
+
+def main() -> None:
+    """Write the tables, or compare them with the shipped ones."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where the shipped tables differ")
+    arguments = parser.parse_args()
     data = build()
+    if arguments.check:
+        wrong = differing(data)
+        print(f"{OUTPUT.name}: {len(data)} tables, " + (f"these differ: {', '.join(wrong)}" if wrong else "all equal"))
+        raise SystemExit(1 if wrong else 0)
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(OUTPUT, **data)  # type: ignore[arg-type]
     print(f"{OUTPUT.name}: {OUTPUT.stat().st_size / 1024:.0f} kB")
     for name, values in data.items():
         print(f"  {name:24s} {values.dtype!s:6s} {values.shape}")
+
+
+if __name__ == "__main__":
+    main()
