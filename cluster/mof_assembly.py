@@ -92,27 +92,19 @@ class AssembleWork:
         return read_part(Path(shard.payload))
 
     def process(self, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """Assemble them."""
-        todo = [row for row in rows if row["status"] == "ok"]
-        started = time.process_time()
-        made = iter(
-            assemble(
-                [_stored_input(row) for row in todo],
-                self.config,
-                [row_seed(self.seed, str(row["material_id"])) for row in todo],
-            )
-        )
-        seconds = (time.process_time() - started) / max(len(todo), 1)
-        return [
-            {"material_id": row["material_id"], **_assembled_columns(next(made)), "cpu_seconds": seconds}
-            if row["status"] == "ok"
-            else self.failed(row, *_word(row))
-            for row in rows
-        ]
+        """Assemble them one by one."""
+        return [self._assembled(row) if row["status"] == "ok" else self.failed(row, *_word(row)) for row in rows]
 
     def failed(self, row: Mapping[str, Any], status: str, reason: str) -> Mapping[str, Any]:
         """A framework that could not be assembled."""
         return {"material_id": row["material_id"], "status": status, "reason": reason}
+
+    def _assembled(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        name = str(row["material_id"])
+        started = time.process_time()
+        (made,) = assemble([_stored_input(row)], self.config, [row_seed(self.seed, name)])
+        seconds = time.process_time() - started
+        return {"material_id": row["material_id"], **_assembled_columns(made), "cpu_seconds": seconds}
 
 
 def row_seed(seed: int, name: str) -> int:

@@ -72,23 +72,21 @@ class MofDecodeWork:
         return read_part(Path(shard.payload), MOF_SAMPLE_SCHEMA.names)
 
     def process(self, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """Decode them; a sample that failed before stays as it is."""
-        choices = [self._choices(row) if row["status"] == "ok" else [] for row in rows]
-        hands: dict[tuple[int, int], np.ndarray] = {}
-        best: dict[int, tuple[Choice, Assembly, int]] = {}  # and the number of the choice
-        for number in range(self.config.lookup.num_tries):
-            todo = [i for i in range(len(rows)) if number < len(choices[i]) and not _closed(best.get(i))]
-            plain = [self._input(rows[i], choices[i][number]) for i in todo]
-            inputs, turned = with_best_hands(plain, self.config.assemble.loose)
-            hands |= {(i, number): mirrored for i, mirrored in zip(todo, turned, strict=True)}
-            made = assemble(inputs, self.config.assemble, [int(rows[i]["sample_id"]) for i in todo])
-            for i, assembly in zip(todo, made, strict=True):
-                if i not in best or _rank(assembly) < _rank(best[i][1]):
-                    best[i] = (choices[i][number], assembly, number)
-        return [
-            {**row, **self._columns(*best[i]), "mirrored": hands[i, best[i][2]]} if i in best else row
-            for i, row in enumerate(rows)
-        ]
+        """Decode them one by one; a sample that failed before stays as it is."""
+        return [{**row, **self._decoded(row)} if row["status"] == "ok" else row for row in rows]
+
+    def _decoded(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Columns of the best assembly among those of the choices, which end with the first clean one."""
+        best: Assembly | None = None
+        columns: dict[str, Any] = {}
+        for number, choice in enumerate(self._choices(row)):
+            inputs, (mirrored,) = with_best_hands([self._input(row, choice)], self.config.assemble.loose)
+            (made,) = assemble(inputs, self.config.assemble, [int(row["sample_id"])])
+            if best is None or _rank(made) < _rank(best):
+                best, columns = made, {**self._columns(choice, made, number), "mirrored": mirrored}
+            if best.status == "ok":
+                break
+        return columns
 
     def _choices(self, row: Mapping[str, Any]) -> list[Choice]:
         """Choices of blocks, those that pass the feasibility gate first."""
@@ -141,10 +139,6 @@ def assembly_columns(assembly: Assembly) -> dict[str, Any]:
         "pairs": assembly.pairs.ravel(),
         "pair_images": assembly.pair_image.ravel(),
     }
-
-
-def _closed(found: tuple[Choice, Assembly, int] | None) -> bool:
-    return found is not None and found[1].status == "ok"
 
 
 def _rank(assembly: Assembly) -> tuple[int, int]:
