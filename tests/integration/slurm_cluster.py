@@ -5,10 +5,11 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from waiting import until
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -94,7 +95,4 @@ class SlurmCluster:
     @staticmethod
     def until(condition: Callable[[], object], seconds: float, say: Callable[[], str] = str) -> None:
         """Wait until a condition holds."""
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, f"not after {seconds:g} s: {say()[-3000:]}"
-            time.sleep(0.5)
+        until(condition, seconds, say, every=0.5)

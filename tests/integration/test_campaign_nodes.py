@@ -4,12 +4,12 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from waiting import until
 
 from cluster.parts import part_paths
 from cluster.session import prepare_environment
@@ -27,12 +27,16 @@ print(done.num_rows, done.status, done.num_timeouts)
 """
 
 
-def until(condition: Callable[[], bool], process: "subprocess.Popen[str]", what: str, seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
+def while_running(process: "subprocess.Popen[str]", condition: Callable[[], bool], what: str) -> None:
+    """Wait until a condition holds, which must be before the process ends."""
+
+    def holds() -> bool:
+        if condition():
+            return True
         assert process.poll() is None, f"the campaign ended before {what}: {process.communicate()}"
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.1)
+        return False
+
+    until(holds, 120, lambda: what)
 
 
 @pytest.mark.slow
@@ -62,11 +66,11 @@ def test_a_node_that_joins_shares_a_running_campaign_and_one_that_leaves_costs_i
         text=True,
     )
     try:
-        until(lambda: seen().get("busy") == 1 and seen()["rows"] > 0, campaign, "work of one actor")
+        while_running(campaign, lambda: seen().get("busy") == 1 and seen()["rows"] > 0, "work of one actor")
         node = cluster.add_node(num_cpus=1)
-        until(lambda: seen().get("busy") == 2, campaign, "work of two actors")
+        while_running(campaign, lambda: seen().get("busy") == 2, "work of two actors")
         both = seen()["rows"]
-        until(lambda: seen()["rows"] >= both + 10, campaign, "rows of both")
+        while_running(campaign, lambda: seen()["rows"] >= both + 10, "rows of both")
         cluster.remove_node(node, allow_graceful=False)
         said, error = campaign.communicate(timeout=240)
     finally:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from waiting import until
 
 from cluster.run import Run
 from cluster.session import prepare_environment
@@ -125,11 +126,7 @@ class TwoNodes:
 
     def until(self, condition) -> float:
         """Wait; return the seconds."""
-        began = time.monotonic()
-        while not condition():
-            assert time.monotonic() < began + 900
-            time.sleep(0.1)
-        return time.monotonic() - began
+        return until(condition, 900)
 
     def torment(self) -> None:
         """Lose the second node once training is under way."""
