@@ -1,7 +1,6 @@
 """Predict a campaign from measured rates, by a small simulation of its stages: workers, shards, starts, the driver."""
 
 import heapq
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from cluster.balance import num_pieces
 from cluster.lineage import read_lineage
 from cluster.parts import part_paths
 from cluster.run import DIRECTORIES
+from cluster.status import read_driver
 from matgen.errors import StageError
 
 STAGES = ("sample", "decode", "relax", "evaluate")
@@ -100,14 +100,14 @@ def measured_costs(out: Path) -> list[StageCost]:
         out: directory of a run with samples.
 
     Raises:
-        StageError: no stage of it has enough rows to tell.
+        StageError: no stage of it has enough rows to tell, or a file about it cannot be read.
     """
     found = []
     for stage in STAGES:
         directory = out / DIRECTORIES[stage]
         campaigns: dict[Path, list[dict[str, Any]]] = {}  # the drivers of an array share a folder
         for path in directory.rglob(".campaign-*.json"):
-            campaigns.setdefault(path.parent, []).append(json.loads(path.read_text()))
+            campaigns.setdefault(path.parent, []).append(read_driver(path))
         sums = [_sum(drivers) for drivers in campaigns.values()]
         rows = int(max((done for done, _, _ in sums), default=0))
         if rows < MIN_ROWS:

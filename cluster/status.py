@@ -84,7 +84,7 @@ def read_status(out: Path) -> list[StageStatus]:
 def _campaign(stage: str, directory: Path) -> StageStatus:
     lineage = read_lineage(directory)
     now = time.time()
-    drivers = [_driver(path) for path in sorted(directory.rglob(".campaign-*.json"))]
+    drivers = [read_driver(path) for path in sorted(directory.rglob(".campaign-*.json"))]
     live = [driver for driver in drivers if not driver.get("finished") and now - driver["updated"] < STALE_S]
     paths = part_paths(directory)
     counts, reasons = _failures(directory)
@@ -114,7 +114,12 @@ def _campaign(stage: str, directory: Path) -> StageStatus:
     )
 
 
-def _driver(path: Path) -> dict[str, Any]:
+def read_driver(path: Path) -> dict[str, Any]:
+    """Read what a driver says of its campaign.
+
+    Raises:
+        StageError: the file cannot be read.
+    """
     try:
         values: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as error:

@@ -64,3 +64,10 @@ def test_the_drivers_of_an_array_are_one_campaign(tmp_path: Path) -> None:
 def test_a_run_without_rates_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="no stage with 8 rows"):
         measured_costs(tmp_path)
+
+
+def test_a_half_written_file_of_a_driver_is_one_error(tmp_path: Path) -> None:
+    (tmp_path / "structures").mkdir()
+    (tmp_path / "structures" / ".campaign-000000-000009.json").write_text('{"rows": 1')
+    with pytest.raises(StageError, match="campaign-000000-000009.json cannot be read"):
+        measured_costs(tmp_path)
