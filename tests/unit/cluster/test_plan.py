@@ -69,5 +69,5 @@ def test_a_run_without_rates_is_one_error(tmp_path: Path) -> None:
 def test_a_half_written_file_of_a_driver_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "structures").mkdir()
     (tmp_path / "structures" / ".campaign-000000-000009.json").write_text('{"rows": 1')
-    with pytest.raises(StageError, match="campaign-000000-000009.json cannot be read"):
+    with pytest.raises(StageError, match=r"campaign-000000-000009\.json cannot be read"):
         measured_costs(tmp_path)
