@@ -46,5 +46,6 @@ def ray_up() -> Iterator[None]:
     """One Ray for all tests that need actors."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # actors import campaign_works
+        patch.setenv("RAY_worker_niceness", "0")  # the default of 15 starves beside the other tests
         with ray_session(2):
             yield
