@@ -1,5 +1,6 @@
 """Stage 5: score every sample, match samples with each other and with the training set, and sum up."""
 
+import itertools
 import logging
 import time
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from cluster.populations import (
     SampledPopulation,
     structures_of,
 )
+from cluster.progress import shown
 from cluster.run import Run
 from cluster.scoring import MatchWork, ScoreWork, columns_of
 from cluster.scoring import plain as _plain
@@ -116,6 +118,7 @@ def evaluate(
     matches = _matches(samples, table, train_set, out, config, lineage, campaign)
     table |= spread_matches(matches, table["sample_id"])
     with ray_mapper(campaign.num_workers) as mapper:
+        mapper = shown(mapper, "references", campaign.progress)
         references, fingerprints, why = _references(samples, train_set, test_name, test_set, config, mapper)
     summary = summarize(
         table,
@@ -210,9 +213,9 @@ def _references(
     if not config.coverage:
         return build(with_coverage=False), None, "switched off (evaluate.coverage)"
     try:
-        entries = [entry for shard in samples.shards() for entry in samples.read(shard)]
-        first = [entry.structure if entry.status == "ok" else None for entry in entries]
-        first = first[: config.metrics.coverage.num_samples]
+        entries = (entry for shard in samples.shards() for entry in samples.read(shard))
+        chosen = itertools.islice(entries, config.metrics.coverage.num_samples)
+        first = [entry.structure if entry.status == "ok" else None for entry in chosen]
         pieces = [first[i : i + FINGERPRINTS_A_PIECE] for i in range(0, len(first), FINGERPRINTS_A_PIECE)]
         make = partial(fingerprint_structures, config=config.metrics.fingerprints)
         return build(with_coverage=True), concat_fingerprints(list(mapper(make, pieces))), ""

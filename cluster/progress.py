@@ -7,7 +7,7 @@ import os
 import platform
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from cluster.parts import Shard
 from cluster.pieces import Report
+from cluster.session import Mapper
 from cluster.tracking import Tracker, open_tracker
 
 WRITE_EVERY_S = 2.0
@@ -36,6 +37,17 @@ def _bar(description: str, total: int, initial: int, shows_bar: bool | None) -> 
         mininterval=0.5,
         smoothing=0.1,
     )
+
+
+def shown(mapper: Mapper, description: str, shows_bar: bool | None) -> Mapper:
+    """Return the mapper with a bar of its pieces; None shows it on a terminal only."""
+
+    def mapped(function: Callable[[Any], Any], pieces: Iterable[Any]) -> Iterator[Any]:
+        listed = list(pieces)
+        disable = None if shows_bar is None else not shows_bar
+        yield from tqdm(mapper(function, listed), total=len(listed), desc=description, unit="piece", disable=disable)
+
+    return mapped
 
 
 class Tally:

@@ -70,12 +70,11 @@ def entries_for(entries: "list[ReferenceEntry]", run: Path) -> "list[ReferenceEn
 def _parts(
     mapper: Callable[..., Iterable[Any]], config: Any, parts: Iterable[Any], *, quiet: bool
 ) -> Iterator[tuple[Any, Any]]:
-    from tqdm import tqdm
+    from cluster.progress import shown
 
     pieces = list(parts)
-    tables = mapper(partial(_part, config=config), pieces)
-    bar = tqdm(tables, total=len(pieces), desc="hull", unit="part", disable=True if quiet else None)
-    yield from zip(pieces, bar, strict=True)
+    tables = shown(mapper, "hull", False if quiet else None)(partial(_part, config=config), pieces)
+    yield from zip(pieces, tables, strict=True)
 
 
 def _part(part: Any, config: Any) -> Any:

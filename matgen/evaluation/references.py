@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -102,12 +103,27 @@ def fingerprint_reference(
         path = path.with_name(f"compositions-{path.name}")
     if path is not None and path.exists():
         return load_fingerprints(path)
-    make = partial(fingerprint_structures, config=config, with_structure=with_structure)
+    unfinished = None if path is None else path.with_suffix(".pieces")
+    make = partial(_fingerprint_piece, config=config, with_structure=with_structure, folder=unfinished)
     pieces = [structures[piece] for piece in shards(len(structures), shard_size)]
     fingerprints = concat_fingerprints(list(mapper(make, pieces)))
-    if path is not None:
+    if path is not None and unfinished is not None:
         save_fingerprints(fingerprints, path)
+        shutil.rmtree(unfinished, ignore_errors=True)
     return fingerprints
+
+
+def _fingerprint_piece(
+    structures: Sequence[Structure], config: FingerprintConfig, with_structure: bool, folder: Path | None
+) -> Fingerprints:
+    """Fingerprints of a piece; kept in a folder until the whole set is done, so a broken run goes on from there."""
+    path = None if folder is None else cache_path(folder, structures, config)
+    if path is not None and path.exists():
+        return load_fingerprints(path)
+    made = fingerprint_structures(structures, config, with_structure=with_structure)
+    if path is not None:
+        save_fingerprints(made, path)
+    return made
 
 
 def build_references(

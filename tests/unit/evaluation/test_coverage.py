@@ -110,6 +110,27 @@ def test_reference_fingerprints_are_kept_under_their_content(few, made, tmp_path
     assert len(references.train["status"]) == len(few)
 
 
+def test_fingerprints_that_broke_off_go_on_where_they_were(few, made, tmp_path, monkeypatch):
+    done = []
+
+    def breaking(function, pieces):
+        for piece in pieces:
+            if len(done) == 2:
+                raise KeyboardInterrupt
+            done.append(len(piece))
+            yield function(piece)
+
+    with pytest.raises(KeyboardInterrupt):
+        fingerprint_reference(few, cache_folder=tmp_path, mapper=breaking, shard_size=2)
+    calls = []
+    real = fingerprints_module._structure_fingerprint
+    monkeypatch.setattr(fingerprints_module, "_structure_fingerprint", lambda *a: calls.append(1) or real(*a))
+    whole = fingerprint_reference(few, cache_folder=tmp_path, shard_size=2)
+    np.testing.assert_allclose(whole.structure, made.structure)
+    assert len(calls) == len(few) - sum(done)
+    assert len(list(tmp_path.iterdir())) == 1  # the pieces are gone
+
+
 def test_a_corrupt_cache_file_is_named(tmp_path):
     save_fingerprints(Fingerprints(np.zeros((1, 61)), np.zeros((1, 132))), tmp_path / "f.npz")
     assert load_fingerprints(tmp_path / "f.npz").structure.shape == (1, 61)
