@@ -18,7 +18,7 @@ from cluster.preprocess import UNIT_FIELDS
 from cluster.run import Run
 from matgen.config import SampleConfig
 from matgen.crystal.elements import SYMBOLS
-from matgen.crystal.wyckoff import template_from_letters
+from matgen.crystal.wyckoff import site_misfits, template_from_letters
 from matgen.data.priors import NUM_SPECIES, Priors
 from matgen.errors import ConfigError, StageError, SymmetryError
 from matgen.models.requests import Template, requests_for, species_allowed
@@ -85,7 +85,7 @@ class SampleWork:
         for start in range(0, len(ids), self.config.batch_size):
             chosen = order[start : start + self.config.batch_size]
             part = request.select(torch.from_numpy(chosen))
-            batch = self.model.sample(part.to(self.device), self.config.sampler)
+            batch = self.model.sample(part.to(self.device), self.config.sampler, site_misfits=site_misfits_of)
             for row, columns in zip(chosen, sample_columns(batch), strict=True):
                 seed = int(request.seeds[row])
                 done[row] = {"sample_id": int(ids[row]), "seed": seed, "template_letters": letters[row], **columns}
@@ -106,6 +106,13 @@ class SampleWork:
     def failed(self, row: int, status: str, reason: str) -> Mapping[str, Any]:
         """A sample that could not be drawn."""
         return {"sample_id": int(row), "status": status, "reason": reason}
+
+
+def site_misfits_of(group: torch.Tensor, frac_coords: torch.Tensor, lattice: torch.Tensor) -> torch.Tensor:
+    """`site_misfits` of tensors, for the sampler: Å [Q, C] of points [Q, 3] in lattices [Q, 3, 3] of groups [Q]."""
+    rows = lattice.double().cpu().numpy()
+    found = site_misfits(group.cpu().numpy(), frac_coords.double().cpu().numpy(), rows @ rows.transpose(0, 2, 1))
+    return torch.from_numpy(found).to(frac_coords.device)
 
 
 def load_symmcd(checkpoint: Path) -> SymmCD:

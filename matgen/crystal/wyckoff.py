@@ -17,6 +17,7 @@ __all__ = [
     "nearest_members",
     "project_onto_members",
     "ragged_ranges",
+    "site_misfits",
     "template_from_letters",
     "to_first_member",
 ]
@@ -79,6 +80,49 @@ def nearest_members(
     ties = np.flatnonzero(squared <= smallest[owner] + 1e-9)
     best = ties[np.searchsorted(owner[ties], np.arange(len(frac_coords)))]
     return member[best], projected[best], np.sqrt(squared[best])
+
+
+def site_misfits(
+    group: np.ndarray, frac_coords: np.ndarray, metric: np.ndarray, merge_below: float = 0.5
+) -> np.ndarray:
+    """How far each point is from carrying each of the site-symmetry codes of its space group.
+
+    A code is out of the question where a more symmetric position is so near that an orbit which is not on it would
+    have atoms closer than `merge_below` to their own copies: each operation of that position moves a point by at most
+    twice its distance from it.
+
+    Args:
+        group: [Q] space-group numbers.
+        frac_coords: [Q, 3].
+        metric: [Q, 3, 3] L L^T of the conventional cells, Å^2.
+        merge_below: Å.
+
+    Returns:
+        float64 [Q, C], Å to the nearest position of each code, in the order of the tables' lists of codes;
+        infinite for codes out of the question, and where padded.
+    """
+    tables = load_tables()
+    lists = tables.by_code
+    num_codes = lists.group_start[group + 1] - lists.group_start[group]
+    misfit = np.full((len(group), int(num_codes.max(initial=0))), np.inf)
+    multiplicity = np.full(misfit.shape, _NO_MULTIPLICITY)
+    members = lists.start[lists.group_start[group + 1]] - lists.start[lists.group_start[group]]
+    chunk = np.cumsum(members) // _MISFIT_PAIRS
+    for rows in np.split(np.arange(len(group)), np.flatnonzero(np.diff(chunk)) + 1):
+        owner, entry = ragged_ranges(lists.group_start[group[rows]], lists.group_start[group[rows] + 1])
+        code = entry - lists.group_start[group[rows]][owner]
+        of_pair, place = ragged_ranges(lists.start[entry], lists.start[entry + 1])
+        row = rows[owner[of_pair]]
+        _, squared = project_onto_members(frac_coords[row], lists.member[place], metric[row])
+        first = np.searchsorted(of_pair, np.arange(len(entry)))
+        misfit[rows[owner], code] = np.sqrt(np.minimum.reduceat(squared, first)) if len(entry) else 0.0
+        multiplicity[rows[owner], code] = tables.wp_multiplicity[tables.member_wp[lists.member[lists.start[entry]]]]
+    near = np.where(misfit < merge_below / 2, multiplicity, _NO_MULTIPLICITY)
+    return np.where(multiplicity > near.min(axis=1, keepdims=True, initial=_NO_MULTIPLICITY), np.inf, misfit)
+
+
+_MISFIT_PAIRS = 50_000  # points times members at once
+_NO_MULTIPLICITY = 1_000_000
 
 
 def _apply(group: np.ndarray, operation: np.ndarray, frac_coords: np.ndarray) -> np.ndarray:

@@ -23,6 +23,8 @@ class SamplerConfig:
 
     `relocate_below` (Å, 0: never) draws an orbit's coordinates anew, uniformly, where the denoiser's estimate of the
     clean crystal has it closer than this to another orbit, at t within `relocate_from`..`relocate_until` of T.
+    `site_tolerance` (Å, 0: the network alone decides) weighs each site symmetry that an orbit may take by a Gaussian of
+    how far the estimate of the orbit is from positions that have it.
     """
 
     num_steps: int = 100
@@ -32,6 +34,7 @@ class SamplerConfig:
     relocate_below: float = 0.0
     relocate_from: float = 0.85
     relocate_until: float = 0.4
+    site_tolerance: float = 0.0
     reverse: ReverseConfig = field(default_factory=ReverseConfig)
 
     def __post_init__(self) -> None:
@@ -41,8 +44,9 @@ class SamplerConfig:
             )
         if self.grid_power <= 0:
             raise ValueError(f"grid_power must be above 0, not {self.grid_power}")
-        if self.relocate_below < 0:
-            raise ValueError(f"relocate_below must be at least 0, not {self.relocate_below}")
+        for name in ("relocate_below", "site_tolerance"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
 
     @property
     def num_calls(self) -> int:

@@ -1,5 +1,6 @@
 """What to sample, under which constraints, and how constraints enter the reverse process: as logits of clean data."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
@@ -22,6 +23,11 @@ class ModelStream(IntEnum):
     CODES = Stream.MODEL
     REVEAL = Stream.MODEL + 1
     RELOCATE = Stream.MODEL + 2
+
+
+SiteMisfits = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""From space-group numbers [Q], fractional coordinates [Q, 3] and lattices [Q, 3, 3]: Å [Q, C] to the nearest position
+of each of the group's site-symmetry codes, in the priors' order; infinite where it cannot be."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -137,12 +143,27 @@ class Constraints:
         fixed = self.request.site_symmetry_fixed
         return orbits if fixed is None else orbits & (fixed < 0).all(-1)
 
-    def impose(self, prediction: Prediction, state: Fields, t: int, noise: CounterNoise) -> Prediction:
-        """The prediction with forbidden classes at -inf, fixed ones certain, and site symmetries drawn jointly."""
+    def undecided(self, state: Fields, mask: Bool[Tensor, "B M"]) -> Bool[Tensor, "B M"]:
+        """Orbits whose site symmetry is still to be drawn."""
+        hidden = self.movable(mask)
+        return hidden & (state.site_symmetry >= NUM_CLASSES).any(-1) if self.absorbing_site_symmetry else hidden
+
+    def impose(
+        self,
+        prediction: Prediction,
+        state: Fields,
+        t: int,
+        noise: CounterNoise,
+        penalty: Float[Tensor, "B M C"] | None = None,
+    ) -> Prediction:
+        """The prediction with forbidden classes at -inf, fixed ones certain, and site symmetries drawn jointly.
+
+        `penalty` is taken from the logarithms of the probabilities of the groups' codes.
+        """
         species = self._species(prediction.species_logits)
         symmetry = prediction.site_symmetry_logits
         if self.codes is not None:
-            symmetry = self._draw_codes(symmetry, state, self.codes, t, noise)
+            symmetry = self._draw_codes(symmetry, state, self.codes, t, noise, penalty)
         fixed = self.request.site_symmetry_fixed
         if fixed is not None:
             certain = one_hot(fixed.clamp(min=0), symmetry.shape[-1], symmetry.dtype).log()
@@ -159,7 +180,13 @@ class Constraints:
         return logits
 
     def _draw_codes(
-        self, logits: Float[Tensor, "B M 15 13"], state: Fields, codes: SiteCodes, t: int, noise: CounterNoise
+        self,
+        logits: Float[Tensor, "B M 15 13"],
+        state: Fields,
+        codes: SiteCodes,
+        t: int,
+        noise: CounterNoise,
+        penalty: Float[Tensor, "B M C"] | None,
     ) -> Float[Tensor, "B M 15 13"]:
         known = state.site_symmetry
         if not self.absorbing_site_symmetry:
@@ -167,7 +194,11 @@ class Constraints:
         allowed = consistent_codes(known, codes)
         # Padded orbits, and fixed codes that the tables do not list, have no consistent code and are overwritten.
         allowed = allowed | (~allowed.any(-1, keepdim=True) & codes.valid[:, None])
-        probs = (code_scores(logits, codes, allowed) / self.temperature).softmax(-1)
+        scores = code_scores(logits, codes, allowed) / self.temperature
+        if penalty is not None:
+            lowered = scores - penalty
+            scores = torch.where(lowered.isfinite().any(-1, keepdim=True), lowered, scores)
+        probs = scores.softmax(-1)
         index = sample_categorical(probs, noise.uniform(t, ModelStream.CODES, (logits.shape[1],)))
         drawn = codes.codes.gather(1, index[..., None].expand(-1, -1, NUM_AXES))
         return one_hot(drawn, NUM_CLASSES, logits.dtype).log()

@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from matgen.crystal import wyckoff
 from matgen.crystal.site_symmetry import code_of_operations, codes_of_group, nearest_codes
 from matgen.crystal.tables import symmetry_tables
 from matgen.crystal.wyckoff import (
@@ -13,6 +14,7 @@ from matgen.crystal.wyckoff import (
     expand_orbits,
     nearest_members,
     project_onto_members,
+    site_misfits,
     template_from_letters,
 )
 from matgen.errors import SymmetryError
@@ -105,6 +107,58 @@ def test_canonical_representative_does_not_depend_on_the_point_given():
             assert (on == member[0]).all()
             spread = representatives - representatives[0]
             assert np.abs(spread - np.rint(spread)).max() < 1e-9, (G, TABLES.letters[position])
+
+
+@pytest.mark.parametrize("G", [1, 2, 5, 14, 38, 62, 109, 148, 166, 194, 205, 225, 230])
+def test_misfit_of_each_code_is_the_distance_to_its_nearest_position(G, monkeypatch):
+    rng = np.random.default_rng(G)
+    lattice = generic_lattice(G, rng)
+    metric = np.broadcast_to(lattice @ lattice.T, (6, 3, 3))
+    points, groups, codes = rng.random((6, 3)), np.full(6, G), codes_of_group(G)
+    free = site_misfits(groups, points, metric, merge_below=0.0)
+    assert free.shape == (6, len(codes))
+    members = np.arange(TABLES.wp_member[TABLES.group_wp[G]], TABLES.wp_member[TABLES.group_wp[G + 1]])
+    for point, row in zip(points, free):
+        _, squared = project_onto_members(
+            np.tile(point, (len(members), 1)), members, np.tile(metric[0], (len(members), 1, 1))
+        )
+        carried = TABLES.code[TABLES.member_code[members]]
+        expected = [np.sqrt(squared[(carried == code).all(axis=1)].min()) for code in codes]
+        np.testing.assert_allclose(row, expected, atol=1e-9)
+    monkeypatch.setattr(wyckoff, "_MISFIT_PAIRS", 1)  # in as many pieces as there are points: the same
+    np.testing.assert_array_equal(site_misfits(groups, points, metric, merge_below=0.0), free)
+
+
+@pytest.mark.parametrize("G", [2, 14, 62, 166, 194, 225, 230])
+def test_codes_out_of_the_question_are_those_whose_orbit_would_meet_itself(G):
+    """Points next to every special position: a code is left out only where some operation moves the point by less."""
+    rng = np.random.default_rng(G)
+    lattice = generic_lattice(G, rng, log_volume=5.0)
+    positions = np.array(TABLES.positions(G))
+    shift = rng.normal(size=(len(positions), 3))
+    shift = rng.uniform(0.02, 0.24, (len(positions), 1)) * shift / np.linalg.norm(shift, axis=1, keepdims=True)
+    points = generic_points(TABLES.wp_member[positions], rng) + shift @ np.linalg.inv(lattice)
+    metric = np.broadcast_to(lattice @ lattice.T, (len(points), 3, 3))
+    groups = np.full(len(points), G)
+    misfit, free = site_misfits(groups, points, metric), site_misfits(groups, points, metric, merge_below=0.0)
+    kept = np.isfinite(misfit)
+    np.testing.assert_array_equal(misfit[kept], free[kept])
+    rotations, translations = TABLES.operations(G)
+    order = np.array([len(rotations) / multiplicity_of(G, code) for code in codes_of_group(G)])
+    moved = np.einsum("oij,qj->qoi", rotations, points) + translations - points[:, None]
+    for at in range(len(points)):
+        _, squared = nearest_image(moved[at], np.broadcast_to(metric[0], (len(rotations), 3, 3)))
+        near = (squared < 0.5**2).sum()  # operations that leave the point within 0.5 Å of itself
+        assert kept[at].any()
+        assert (order[~kept[at]] < near).all()  # such a site's stabiliser cannot hold them all
+        special = free[at] < 0.25
+        assert special.any() and order[kept[at]].min() >= order[special].max()
+
+
+def multiplicity_of(G, code):
+    members = np.arange(TABLES.wp_member[TABLES.group_wp[G]], TABLES.wp_member[TABLES.group_wp[G + 1]])
+    found = members[(TABLES.code[TABLES.member_code[members]] == code).all(axis=1)]
+    return TABLES.wp_multiplicity[TABLES.member_wp[found[0]]]
 
 
 def test_padded_tables_for_the_network():

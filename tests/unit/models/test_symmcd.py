@@ -252,6 +252,48 @@ def test_crowded_orbits_are_drawn_anew_but_never_those_of_a_template(priors):
     assert torch.equal(model.sample(template, moving).frac_coords, model.sample(template, plain).frac_coords)
 
 
+def test_sites_that_are_far_from_an_orbit_are_not_drawn(priors):
+    """A network that knows nothing draws any code; the geometry then decides alone, but never over a template."""
+    model, request = model_of(DEFAULT, priors), request_of(priors, GROUPS, ORBITS)
+    forbidden = [int(priors.num_codes[group]) - 1 for group in GROUPS]  # one code of each group, said to be far away
+
+    def far(group, frac_coords, lattice):
+        assert frac_coords.shape == (len(group), 3) and lattice.shape == (len(group), 3, 3)
+        found = torch.zeros(len(group), int(priors.num_codes[group].max()))
+        found[torch.arange(len(group)), priors.num_codes[group] - 1] = 50.0
+        return found
+
+    plain, careful = SamplerConfig(num_steps=20), SamplerConfig(num_steps=20, site_tolerance=0.2)
+    rows = [row for row, group in enumerate(GROUPS) if priors.num_codes[group] > 1]
+
+    def drawn(sampled):
+        codes = [priors.site_symmetry_codes[GROUPS[row], forbidden[row]].long() for row in rows]
+        return [(sampled.site_symmetry[row, : ORBITS[row]] == code).all(-1).sum() for row, code in zip(rows, codes)]
+
+    assert sum(drawn(model.sample(request, plain))) > 0
+    careful_samples = model.sample(request, careful, site_misfits=far)
+    assert sum(drawn(careful_samples)) == 0 and invalid_codes(careful_samples, priors) == 0
+    symmetry = torch.full((8, 6, 15), -1)
+    for row in rows:
+        symmetry[row, 0] = priors.site_symmetry_codes[GROUPS[row], forbidden[row]]
+    template = model.sample(replace(request, site_symmetry_fixed=symmetry), careful, site_misfits=far)
+    assert drawn(template) == [1] * len(rows)
+    with pytest.raises(ValueError, match="site_misfits"):
+        model.sample(request, careful)
+
+
+def test_where_every_site_is_impossible_the_network_decides(priors):
+    model, request = model_of(DEFAULT, priors), request_of(priors, GROUPS, ORBITS)
+
+    def nowhere(group, frac_coords, lattice):
+        return torch.full((len(group), int(priors.num_codes[group].max())), torch.inf)
+
+    careful = SamplerConfig(num_steps=10, site_tolerance=0.2)
+    sampled = model.sample(request, careful, site_misfits=nowhere)
+    plain = model.sample(request, SamplerConfig(num_steps=10))
+    assert torch.equal(sampled.site_symmetry, plain.site_symmetry)
+
+
 def test_the_papers_sampler_runs(priors):
     sampler = SamplerConfig(num_steps=6, corrector_steps=1)
     sampled = model_of(PAPER, priors).sample(request_of(priors, GROUPS, ORBITS), sampler)
