@@ -2,7 +2,8 @@
 
 Cartesian and on rigid blocks: candidate pairs from the triangle inequality, a pool of orientations of every block, a
 soft assignment that hardens alternating with the best rotations, repair of what stays open, an exact matching, and a
-least-squares fit of rotations, centres and cell. Frameworks and starts run together as one padded tensor.
+least-squares fit of rotations, centres and cell. Frameworks and starts run together as one padded tensor. A cell that
+repeats a smaller one is assembled there.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from matgen.mof.assembly.layout import shape_key
 from matgen.mof.assembly.pairs import PairTable, candidate_pairs
 from matgen.mof.assembly.problem import Assembly, AssemblyInput, reorient
 from matgen.mof.assembly.search import SearchConfig, num_starts, search
+from matgen.mof.assembly.translations import expand, reduce_by_translations
 
 __all__ = ["AssembleConfig", "Assembly", "AssemblyInput", "assemble", "feasibility", "reorient"]
 
@@ -77,6 +79,25 @@ def assemble(
     seeds = [0] * len(inputs) if seeds is None else list(seeds)
     if len(seeds) != len(inputs):
         raise ValueError(f"{len(seeds)} seeds for {len(inputs)} inputs")
+    reductions = {at: small for at, given in enumerate(inputs) if (small := reduce_by_translations(given)) is not None}
+    results: list[Assembly | None] = [None] * len(inputs)
+    for at, made in zip(
+        reductions,
+        _assemble_all([one.small for one in reductions.values()], [seeds[at] for at in reductions], config),
+        strict=True,
+    ):
+        if made.status == "ok":
+            results[at] = expand(reductions[at], inputs[at], made)
+    rest = [at for at, made in enumerate(results) if made is None]
+    for at, made in zip(
+        rest, _assemble_all([inputs[at] for at in rest], [seeds[at] for at in rest], config), strict=True
+    ):
+        results[at] = made
+    return [made for made in results if made is not None]
+
+
+def _assemble_all(inputs: Sequence[AssemblyInput], seeds: Sequence[int], config: AssembleConfig) -> list[Assembly]:
+    """Stage after stage, each for what the ones before have left."""
     results = {at: _unassembled(given, why) for at, given in enumerate(inputs) if (why := balance(given))}
     sound = [at for at in range(len(inputs)) if at not in results]
     for stage, settings in enumerate((config.exact, config.loose, config.wide, config.loose, config.loose)):

@@ -1,10 +1,14 @@
 """Known frameworks put together from random orientations in cells of every shape; a cell is only a description."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from matgen.crystal.structure import Structure
+from matgen.mof import assemble as assemble_module
 from matgen.mof.assemble import AssemblyInput, assemble, reorient
+from matgen.mof.assembly.translations import reduce_by_translations
 from matgen.mof.decompose import decompose
 from matgen.mof.framework import Framework
 from tests.unit.mof.conftest import load
@@ -75,8 +79,7 @@ def test_triclinic(name: str) -> None:
     comes_back(framework, SKEWED)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["mof5", "uio66"])
+@pytest.mark.parametrize("name", ["mof5", "uio66", "hkust1"])
 def test_cubic(name: str) -> None:
     framework = decompose(load(name))
     basis = basis_of(framework.lattice, (90.0, 90.0, 90.0), 3)
@@ -84,8 +87,7 @@ def test_cubic(name: str) -> None:
     comes_back(framework, basis)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["mof5", "uio66"])
+@pytest.mark.parametrize("name", ["mof5", "uio66", "hkust1", "mof74"])
 def test_hexagonal(name: str) -> None:
     framework = decompose(load(name))
     basis = basis_of(framework.lattice, (90.0, 90.0, 120.0), 2)
@@ -93,11 +95,53 @@ def test_hexagonal(name: str) -> None:
     comes_back(framework, basis)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "degrees", "num_equal"), [("hkust1", (90.0, 90.0, 90.0), 3), ("mof74", (90.0, 90.0, 120.0), 2)]
-)
-def test_larger_cells_close(name: str, degrees: tuple[float, float, float], num_equal: int) -> None:
-    """With 4 or 3 times the blocks these close in another arrangement than the original, which contacts do not tell."""
-    framework = decompose(load(name))
-    closed(framework, basis_of(framework.lattice, degrees, num_equal))
+def skewed_pillared(seed: int) -> AssemblyInput:
+    framework = decompose(load("pillared"))
+    given = AssemblyInput(framework.lattice, framework.frac_coords, framework.blocks)
+    return reorient(in_cell(given, np.array([[2, 0, 0], [1, 1, 0], [0, -1, 1]])), np.random.default_rng(seed))[0]
+
+
+def test_a_cell_that_repeats_a_smaller_one_is_reduced() -> None:
+    framework = decompose(load("pillared"))
+    given = skewed_pillared(0)
+    reduction = reduce_by_translations(given)
+    assert reduction is not None and reduction.small.num_blocks == framework.num_blocks
+    assert np.allclose(reduction.basis @ reduction.small.lattice, given.lattice)
+    for block, source, turn in zip(given.blocks, reduction.source, reduction.turn, strict=True):
+        assert np.allclose(reduction.small.blocks[source].cart_coords @ turn.T, block.cart_coords, atol=1e-6)
+    assert reduce_by_translations(reduction.small) is None
+    other = replace(given.blocks[0], connection_points=given.blocks[0].connection_points * 1.05)
+    assert reduce_by_translations(replace(given, blocks=(other, *given.blocks[1:]))) is None
+    moved = given.frac_coords.copy()
+    moved[0] += 0.02
+    assert reduce_by_translations(replace(given, frac_coords=moved)) is None
+
+
+def test_copies_of_a_small_cell_meet_like_the_small_one() -> None:
+    given = skewed_pillared(1)
+    made = assemble([given])[0]
+    assert made.status == "ok"
+    assert sorted(made.pairs.ravel().tolist()) == list(range(given.num_connections))
+    block = np.repeat(np.arange(given.num_blocks), [b.num_connections for b in given.blocks])
+    points = np.concatenate([b.connection_points @ r.T for b, r in zip(given.blocks, made.rotations, strict=True)])
+    places = points + (made.frac_coords @ made.lattice)[block]
+    first, second = made.pairs.T
+    apart = np.linalg.norm(places[second] + made.pair_image @ made.lattice - places[first], axis=1)
+    assert np.allclose(apart, made.residuals, atol=1e-6)
+    assert ((made.frac_coords >= 0) & (made.frac_coords < 1)).all()
+
+
+def test_where_the_small_cell_does_not_close_the_given_one_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = skewed_pillared(2)
+    sizes = []
+    real = assemble_module._assemble_all
+
+    def small_ones_fail(inputs, seeds, config):
+        sizes.extend(one.num_blocks for one in inputs)
+        made = real(inputs, seeds, config)
+        return [replace(one, status="open", reason="not to be") if len(sizes) == 1 else one for one in made]
+
+    monkeypatch.setattr(assemble_module, "_assemble_all", small_ones_fail)
+    made = assemble([given])[0]
+    assert sizes == [given.num_blocks // 2, given.num_blocks]
+    assert made.closed and made.reason != "not to be"
