@@ -40,15 +40,16 @@ CONTACT_RADII = _radii()
 class Surroundings:
     """What does not change while blocks turn about their centres.
 
-    lattice: [3, 3]; centres: [K, 3] Å. numbers, block, kind, donor, acceptor: of all atoms [n]; kind is 0 for an atom
-    at a connection, 1 for its neighbours, 2 for others; donor marks hydrogen on N or O, acceptor N, O, F and Cl.
-    start: [K + 1], first atom of each block. radius: [K] Å, of the farthest atom from its centre. near: for each
-    block, (blocks, translations [., 3] in Å) whose atoms may touch it.
+    lattice: [3, 3]; centres: [K, 3] Å. numbers, reach (radius in Å), block, kind, donor, acceptor: of all atoms [n];
+    kind is 0 for an atom at a connection, 1 for its neighbours, 2 for others; donor marks hydrogen on N or O, acceptor
+    N, O, F and Cl. start: [K + 1], first atom of each block. radius: [K] Å, of the farthest atom from its centre. near:
+    for each block, (blocks, translations [., 3] in Å) whose atoms may touch it.
     """
 
     lattice: np.ndarray
     centres: np.ndarray
     numbers: np.ndarray
+    reach: np.ndarray
     block: np.ndarray
     kind: np.ndarray
     donor: np.ndarray
@@ -77,6 +78,7 @@ def surroundings(lattice: np.ndarray, centres: np.ndarray, blocks: "Sequence[Bui
         lattice,
         centres,
         numbers,
+        CONTACT_RADII[numbers].astype(np.float32),
         np.repeat(np.arange(len(blocks)), sizes),
         np.concatenate(kinds),
         np.concatenate(donors),
@@ -155,17 +157,25 @@ def total_energy(around: Surroundings, carts: np.ndarray) -> np.ndarray:
 
 def _energy(around: Surroundings, k: int, atom: np.ndarray, squared: np.ndarray) -> np.ndarray:
     """Energy of block k for squared distances [O, n, m] of its atoms from others."""
-    which, i, j = np.nonzero(squared < _CUTOFF**2)
-    mine, theirs = around.start[k] + i, atom[j]
-    apart = around.kind[mine] + around.kind[theirs] >= 2
-    which, i, j, mine, theirs = which[apart], i[apart], j[apart], mine[apart], theirs[apart]
-    best = (CONTACT_RADII[around.numbers[mine]] + CONTACT_RADII[around.numbers[theirs]]) ** 2
-    bridge = (around.donor[mine] & around.acceptor[theirs]) | (around.acceptor[mine] & around.donor[theirs])
+    best, weight = _pair_table(around, slice(around.start[k], around.start[k + 1]), atom)
+    flat = squared.reshape(-1)
+    hits = np.flatnonzero(flat < _CUTOFF**2)
+    pair = hits % best.size
+    best = best.reshape(-1)[pair]
+    sixth = (best / np.maximum(flat[hits], _SOFT**2 * best)) ** 3
+    return np.bincount(hits // squared[0].size, weight.reshape(-1)[pair] * sixth * (sixth - 2.0), len(squared))
+
+
+def _pair_table(around: Surroundings, mine: slice, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Squared distance [n, m] at which each pair of atoms is best, and how much it weighs; 0 where bonds join them."""
+    best = np.square(around.reach[mine][:, None] + around.reach[theirs])
+    bridge = (
+        around.donor[mine][:, None] & around.acceptor[theirs] | around.acceptor[mine][:, None] & around.donor[theirs]
+    )
     best[bridge] = _HYDROGEN_BOND**2
-    sixth = (best / np.maximum(squared[which, i, j], _SOFT**2 * best)) ** 3
-    energy = sixth * (sixth - 2.0)
-    energy[bridge] *= 4.0
-    return np.bincount(which, energy, minlength=len(squared))
+    weight = np.where(bridge, np.float32(4.0), np.float32(1.0))
+    weight[around.kind[mine][:, None] + around.kind[theirs] < 2] = 0.0
+    return best, weight
 
 
 def shortest_contact(around: Surroundings, cart: np.ndarray) -> float:

@@ -75,8 +75,9 @@ def settle(
         if start:
             choice[free] = [rng.integers(len(turns[k])) for k in free]
         cart = np.concatenate([options[k][choice[k]] + around.centres[k] for k in range(len(blocks))])
+        stale = np.ones(len(blocks), dtype=bool)
         for _ in range(config.sweeps):
-            if not _sweep(around, options, free, choice, cart, rng):
+            if not _sweep(around, options, rng.permutation(free), choice, cart, stale):
                 break
         total = float(total_energy(around, cart[None])[0])
         if total < best - 1e-6:
@@ -111,17 +112,24 @@ def _turn_chains(
 def _sweep(
     around: Surroundings,
     options: "Sequence[np.ndarray]",
-    free: "Sequence[int]",
+    order: "Sequence[int]",
     choice: np.ndarray,
     cart: np.ndarray,
-    rng: np.random.Generator,
+    stale: np.ndarray,
 ) -> bool:
-    """Turn each free block to its best; says whether any turned. `choice` and `cart` are changed in place."""
+    """Turn each block to its best; says whether any turned.
+
+    `choice` and `cart` are changed in place, and `stale`: blocks near which something has turned since their turn.
+    """
     turned = False
-    for k in rng.permutation(free):
+    for k in order:
+        if not stale[k]:
+            continue
+        stale[k] = False
         energy = contact_energy(around, k, options[k], cart)
         best = int(energy.argmin())
         if energy[best] < energy[choice[k]] - 1e-6:
             choice[k], turned = best, True
+            stale[around.near[k][0]] = True
             cart[around.start[k] : around.start[k + 1]] = options[k][best] + around.centres[k]
     return turned

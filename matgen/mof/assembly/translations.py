@@ -44,7 +44,7 @@ def reduce_by_translations(given: AssemblyInput, tolerance: float = 0.1) -> Redu
         None where no translation maps the centres onto those of equal blocks.
     """
     kind, turn_of_kind = _kinds(given.blocks)
-    if np.bincount(kind).min() < 2:
+    if np.bincount(kind, minlength=1).min() < 2:
         return None
     places = Structure(given.lattice, given.frac_coords, kind + 1)
     cell = reduced_primitive_cell(places, tolerance)
