@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from matgen.data.batch import Batch
@@ -13,9 +13,9 @@ from matgen.diffusion.fields import Prediction as AnyPrediction
 from matgen.diffusion.gaussian import GaussianConfig
 from matgen.diffusion.joint import Context, Corrupted, Fields, JointConfig, JointProcess
 from matgen.diffusion.noise import CounterNoise
-from matgen.diffusion.sampler import Progress, SamplerConfig, run_sampler, time_grid
-from matgen.diffusion.schedule import ScheduleConfig, broadcast_rows
-from matgen.geometry.orbit_distances import crowded_orbits
+from matgen.diffusion.sampler import Progress, SamplerConfig, run_sampler
+from matgen.diffusion.schedule import ScheduleConfig
+from matgen.models.symmcd_geometry import GeometryGuide, SiteMisfits
 from matgen.models.symmcd_groups import GroupTables
 from matgen.models.symmcd_losses import (
     Losses,
@@ -27,7 +27,7 @@ from matgen.models.symmcd_losses import (
     coord_loss,
     lattice_loss,
 )
-from matgen.models.symmcd_sampling import Constraints, ModelStream, SampleBatch, SampleRequest, SiteMisfits
+from matgen.models.symmcd_sampling import Constraints, ModelStream, SampleBatch, SampleRequest
 from matgen.nn.cspnet import NUM_AXES, NUM_CLASSES, CSPNet, CSPNetConfig, NoisyCrystals, Prediction, paper_network
 
 
@@ -156,39 +156,25 @@ class SymmCD(nn.Module):
         """
         request.check(NUM_SPECIES)
         sampler = sampler if sampler is not None else SamplerConfig()
-        if sampler.site_tolerance > 0 and site_misfits is None:
-            raise ValueError("a sampler with a site_tolerance needs site_misfits")
         group, counts = request.space_group_number, request.num_orbits
         mask = torch.arange(int(counts.max()), device=counts.device) < counts[:, None]
         noise = CounterNoise(request.seeds)
-        constraints = Constraints(
-            request=request.select(slice(None)),
-            codes=self.groups.site_codes(group) if self.config.structured_site_symmetry else None,
-            temperature=sampler.reverse.site_symmetry_temperature,
-            absorbing_species=isinstance(self.process.species, AbsorbingProcess),
-            absorbing_site_symmetry=isinstance(self.process.site_symmetry, AbsorbingProcess),
-        )
+        guide = GeometryGuide(self.process, self.groups, sampler, group, mask, site_misfits)
+        constraints = self._constraints(request, sampler)
 
         def denoise(state: Fields, t: Tensor) -> Prediction:
             shown = constraints.show(state)
             predicted = self.network(self._noisy(shown, t, group, mask))
-            penalty = None
-            if site_misfits is not None and sampler.site_tolerance > 0 and int(t[0]) in revealing:
-                hidden = constraints.undecided(shown, mask)
-                penalty = self._site_penalty(shown, predicted, t, group, hidden, sampler.site_tolerance, site_misfits)
+            penalty = guide.site_penalty(shown, predicted, t, constraints.undecided(shown, mask))
             return constraints.impose(predicted, shown, int(t[0]), noise, penalty)
 
-        revealing = self._steps_that_decide_sites(sampler)
-        context = self._context(group, mask)
-
         def adjust(stepped: Fields, before: Fields, predicted: AnyPrediction, t: Tensor, _s: Tensor) -> Fields:
-            anew = constraints.movable(self._crowded(before, predicted, t, group, mask, sampler))
+            anew = constraints.movable(guide.crowded(before, predicted, t))
             fresh = noise.uniform(int(t[0]), ModelStream.RELOCATE, (mask.shape[1], 3), torch.float32)
             return replace(stepped, frac_coords=torch.where(anew[..., None], fresh, stepped.frac_coords))
 
-        x_0 = run_sampler(
-            denoise, self.process, context, noise, sampler, progress, adjust if sampler.relocate_below > 0 else None
-        )
+        adjusting = adjust if sampler.relocate_below > 0 else None
+        x_0 = run_sampler(denoise, self.process, self._context(group, mask), noise, sampler, progress, adjusting)
         return SampleBatch(
             space_group_number=group,
             num_orbits=counts,
@@ -199,59 +185,14 @@ class SymmCD(nn.Module):
             site_symmetry=x_0.site_symmetry,
         )
 
-    def _crowded(
-        self,
-        state: Fields,
-        predicted: AnyPrediction,
-        t: Int[Tensor, "B"],
-        space_group_number: Int[Tensor, "B"],
-        mask: Tensor,
-        sampler: SamplerConfig,
-    ) -> Tensor:
-        """Orbits that the estimate of the clean crystal has on top of an earlier one; none where t is out of bounds."""
-        if not sampler.relocate_until * self.num_steps <= int(t[0]) <= sampler.relocate_from * self.num_steps:
-            return torch.zeros_like(mask)
-        clean, cell = self._clean_geometry(state, predicted, t, space_group_number)
-        return crowded_orbits(clean, cell, self.groups.operations(space_group_number), mask, sampler.relocate_below)
-
-    def _clean_geometry(
-        self, state: Fields, predicted: AnyPrediction, t: Int[Tensor, "B"], space_group_number: Int[Tensor, "B"]
-    ) -> tuple[Float[Tensor, "B M 3"], Float[Tensor, "B 3 3"]]:
-        """Estimates of the clean coordinates and of the lattice in Å."""
-        variance = broadcast_rows(self.process.coords.schedule.sigma_at(t) ** 2, state.frac_coords)
-        clean = state.frac_coords + variance * self.process.coords.unscale(predicted.coord_score, t)
-        lattice = self.process.lattice.estimate_x_0(state.lattice_k, predicted.lattice_eps, t)
-        return clean, self.groups.lattice(lattice, space_group_number)
-
-    def _steps_that_decide_sites(self, sampler: SamplerConfig) -> set[int]:
-        """Values of t from which a step of the sampler may take a site symmetry as drawn."""
-        grid = time_grid(sampler.num_steps, self.num_steps, sampler.grid_power)
-        kept = self.process.site_symmetry.schedule.alpha_bar_at(grid)
-        return set(grid[:-1][kept[1:] > kept[:-1]].tolist())
-
-    def _site_penalty(
-        self,
-        state: Fields,
-        predicted: AnyPrediction,
-        t: Int[Tensor, "B"],
-        space_group_number: Int[Tensor, "B"],
-        hidden: Bool[Tensor, "B M"],
-        tolerance: float,
-        site_misfits: SiteMisfits,
-    ) -> Float[Tensor, "B M C"] | None:
-        """Half the square of each code's misfit over its tolerance, wider by the noise of the estimate; 0 elsewhere."""
-        if not bool(hidden.any()):
-            return None
-        clean, cell = self._clean_geometry(state, predicted, t, space_group_number)
-        row, orbit = hidden.nonzero(as_tuple=True)
-        misfit = site_misfits(space_group_number[row], clean[row, orbit], cell[row])
-        edge = torch.linalg.det(cell).abs() ** (1 / 3)
-        width = tolerance + self.process.coords.schedule.sigma_at(t).to(edge.dtype) * edge
-        found = 0.5 * (misfit.to(edge.dtype) / width[row, None]).square()
-        longest = int(self.groups.num_codes[space_group_number].max())
-        penalty = torch.zeros(*hidden.shape, longest, dtype=edge.dtype, device=edge.device)
-        penalty[row, orbit, : found.shape[1]] = found
-        return penalty
+    def _constraints(self, request: SampleRequest, sampler: SamplerConfig) -> Constraints:
+        return Constraints(
+            request=request.select(slice(None)),
+            codes=self.groups.site_codes(request.space_group_number) if self.config.structured_site_symmetry else None,
+            temperature=sampler.reverse.site_symmetry_temperature,
+            absorbing_species=isinstance(self.process.species, AbsorbingProcess),
+            absorbing_site_symmetry=isinstance(self.process.site_symmetry, AbsorbingProcess),
+        )
 
     def _context(self, space_group_number: Int[Tensor, "B"], mask: Tensor) -> Context:
         return Context(

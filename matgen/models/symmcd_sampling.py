@@ -1,6 +1,5 @@
 """What to sample, under which constraints, and how constraints enter the reverse process: as logits of clean data."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
@@ -23,11 +22,6 @@ class ModelStream(IntEnum):
     CODES = Stream.MODEL
     REVEAL = Stream.MODEL + 1
     RELOCATE = Stream.MODEL + 2
-
-
-SiteMisfits = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""From space-group numbers [Q], fractional coordinates [Q, 3] and lattices [Q, 3, 3]: Å [Q, C] to the nearest position
-of each of the group's site-symmetry codes, in the priors' order; infinite where it cannot be."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -112,7 +112,7 @@ def _turn_chains(
 def _sweep(
     around: Surroundings,
     options: "Sequence[np.ndarray]",
-    order: "Sequence[int]",
+    order: np.ndarray,
     choice: np.ndarray,
     cart: np.ndarray,
     stale: np.ndarray,

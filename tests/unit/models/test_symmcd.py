@@ -7,13 +7,12 @@ import torch
 
 from matgen.data.batch import Batch, collate
 from matgen.data.priors import Priors
-from matgen.diffusion.fields import Fields
 from matgen.diffusion.noise import CounterNoise, row_seed
 from matgen.diffusion.sampler import SamplerConfig
 from matgen.models.symmcd import SymmCD, SymmCDConfig, marginal_process, paper_config
 from matgen.models.symmcd_losses import code_loss, code_scores, consistent_codes
 from matgen.models.symmcd_sampling import SampleRequest
-from matgen.nn.cspnet import Prediction, paper_network, tiny_network
+from matgen.nn.cspnet import paper_network, tiny_network
 
 DEFAULT = SymmCDConfig(network=tiny_network())
 PAPER = replace(
@@ -221,77 +220,6 @@ def test_the_same_request_gives_the_same_crystals(priors):
     first, second = (model.sample(request, SamplerConfig(num_steps=5)) for _ in range(2))
     for field in fields(first):
         assert torch.equal(getattr(first, field.name), getattr(second, field.name))
-
-
-def test_orbits_on_top_of_each_other_are_seen_in_the_estimate_of_the_clean_crystal(priors):
-    model = model_of(DEFAULT, priors)
-    group, mask, t = torch.tensor([1]), torch.ones(1, 3, dtype=torch.bool), torch.tensor([500])
-    state = Fields(
-        lattice_k=torch.zeros(1, 6),
-        frac_coords=torch.tensor([[[0.1, 0.2, 0.3], [0.1, 0.2, 0.34], [0.6, 0.7, 0.9]]]),
-        species_index=torch.zeros(1, 3, dtype=torch.int64),
-        site_symmetry=torch.zeros(1, 3, 15, dtype=torch.int64),
-    )
-    sampler = SamplerConfig(relocate_below=0.9)
-    still = Prediction(torch.zeros(1, 6), torch.zeros(1, 3, 3), torch.zeros(1, 3, 94), torch.zeros(1, 3, 15, 13))
-    assert model._crowded(state, still, t, group, mask, sampler).tolist() == [[False, True, False]]
-    scale = model.process.coords.unscale(torch.ones(1, 3, 3), t) * model.process.coords.schedule.sigma_at(t) ** 2
-    apart = torch.zeros(1, 3, 3)
-    apart[0, 1, 0] = 0.3 / float(scale[0, 0, 0])  # the score takes the second orbit 0.3 of the cell away
-    assert not model._crowded(state, replace(still, coord_score=apart), t, group, mask, sampler).any()
-
-
-def test_crowded_orbits_are_drawn_anew_but_never_those_of_a_template(priors):
-    model, request = model_of(DEFAULT, priors), request_of(priors, GROUPS, ORBITS)
-    plain, moving = SamplerConfig(num_steps=8), SamplerConfig(num_steps=8, relocate_below=50.0)
-    assert not torch.equal(model.sample(request, moving).frac_coords, model.sample(request, plain).frac_coords)
-    again = model.sample(request, moving)
-    assert torch.equal(model.sample(request, moving).frac_coords, again.frac_coords)
-    codes = again.site_symmetry.masked_fill(~again.mask[..., None], -1)
-    template = replace(request, site_symmetry_fixed=codes)
-    assert torch.equal(model.sample(template, moving).frac_coords, model.sample(template, plain).frac_coords)
-
-
-def test_sites_that_are_far_from_an_orbit_are_not_drawn(priors):
-    """A network that knows nothing draws any code; the geometry then decides alone, but never over a template."""
-    model, request = model_of(DEFAULT, priors), request_of(priors, GROUPS, ORBITS)
-    forbidden = [int(priors.num_codes[group]) - 1 for group in GROUPS]  # one code of each group, said to be far away
-
-    def far(group, frac_coords, lattice):
-        assert frac_coords.shape == (len(group), 3) and lattice.shape == (len(group), 3, 3)
-        found = torch.zeros(len(group), int(priors.num_codes[group].max()))
-        found[torch.arange(len(group)), priors.num_codes[group] - 1] = 50.0
-        return found
-
-    plain, careful = SamplerConfig(num_steps=20), SamplerConfig(num_steps=20, site_tolerance=0.2)
-    rows = [row for row, group in enumerate(GROUPS) if priors.num_codes[group] > 1]
-
-    def drawn(sampled):
-        codes = [priors.site_symmetry_codes[GROUPS[row], forbidden[row]].long() for row in rows]
-        return [(sampled.site_symmetry[row, : ORBITS[row]] == code).all(-1).sum() for row, code in zip(rows, codes)]
-
-    assert sum(drawn(model.sample(request, plain))) > 0
-    careful_samples = model.sample(request, careful, site_misfits=far)
-    assert sum(drawn(careful_samples)) == 0 and invalid_codes(careful_samples, priors) == 0
-    symmetry = torch.full((8, 6, 15), -1)
-    for row in rows:
-        symmetry[row, 0] = priors.site_symmetry_codes[GROUPS[row], forbidden[row]]
-    template = model.sample(replace(request, site_symmetry_fixed=symmetry), careful, site_misfits=far)
-    assert drawn(template) == [1] * len(rows)
-    with pytest.raises(ValueError, match="site_misfits"):
-        model.sample(request, careful)
-
-
-def test_where_every_site_is_impossible_the_network_decides(priors):
-    model, request = model_of(DEFAULT, priors), request_of(priors, GROUPS, ORBITS)
-
-    def nowhere(group, frac_coords, lattice):
-        return torch.full((len(group), int(priors.num_codes[group].max())), torch.inf)
-
-    careful = SamplerConfig(num_steps=10, site_tolerance=0.2)
-    sampled = model.sample(request, careful, site_misfits=nowhere)
-    plain = model.sample(request, SamplerConfig(num_steps=10))
-    assert torch.equal(sampled.site_symmetry, plain.site_symmetry)
 
 
 def test_the_papers_sampler_runs(priors):
