@@ -49,6 +49,7 @@ def mof_experiment(arguments: argparse.Namespace) -> "MofExperiment":
     from matgen.models.mofdiff_sampling import CoarseSamplerConfig
     from matgen.mof_config import MofExperiment, MofSampleConfig
 
-    steps = arguments.steps or (2000 if arguments.sampler == "paper" else 100)
-    sample = MofSampleConfig(count=arguments.count, sampler=CoarseSamplerConfig(num_steps=steps))
+    paper = arguments.sampler == "paper"
+    sampler = CoarseSamplerConfig(num_steps=arguments.steps or (2000 if paper else 100), eta=1.0 if paper else 0.0)
+    sample = MofSampleConfig(count=arguments.count, sampler=sampler)
     return MofExperiment(name="generate", stages=("sample", "decode"), seed=arguments.seed, sample=sample)

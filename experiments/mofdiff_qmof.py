@@ -30,5 +30,5 @@ def mofdiff_qmof_paper() -> "MofExperiment":
         blocks=BlocksConfig(model=block_encoder.paper_config(), train=train),
         model=mofdiff.paper_config(),
         train=replace(train, batch_size=128),
-        sample=MofSampleConfig(sampler=CoarseSamplerConfig(num_steps=2000)),
+        sample=MofSampleConfig(sampler=CoarseSamplerConfig(num_steps=2000, eta=1.0)),
     )
