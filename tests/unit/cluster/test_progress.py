@@ -10,7 +10,7 @@ from cluster import progress
 from cluster.decode import STRUCTURE_SCHEMA, structure_columns
 from cluster.parts import Shard, write_part
 from cluster.pieces import Report
-from cluster.progress import Tally
+from cluster.progress import Tally, shown
 from matgen.crystal.structure import Structure
 
 POLONIUM = Structure(np.eye(3) * 3.3, np.zeros((1, 3)), np.array([84]))
@@ -62,3 +62,12 @@ def test_a_campaign_of_structures_shows_pictures_of_good_ones(tmp_path: Path, mo
     assert (tmp_path / "pictures" / "decode.png").stat().st_size > 1000
     shown = list((tmp_path / "wandb").glob("offline-run-*/files/media/images/good samples_*.png"))
     assert shown, "W&B keeps it, too"
+
+
+def test_a_mapper_with_a_bar_gives_what_it_gives_without(capsys):
+    pieces = iter([3, 1, 2])
+    assert list(shown(map, "squares", True)(lambda x: x * x, pieces)) == [9, 1, 4]
+    bar = capsys.readouterr().err
+    assert "squares" in bar and "3/3" in bar
+    assert list(shown(map, "squares", False)(str, [1])) == ["1"]
+    assert capsys.readouterr().err == ""
