@@ -26,7 +26,7 @@ test: env  ## the default test suite
 	$(BIN)/pytest -n 2
 
 test-slow: env  ## kills, browsers, multi-process training
-	$(BIN)/pytest -m slow -n 2 tests/unit tests/reference
+	$(BIN)/pytest -m slow -n 2 --ignore=tests/integration
 	$(BIN)/pytest -m slow tests/integration
 
 test-slurm: env  ## jobs on a real Slurm of several nodes (root, and scripts/install_slurm.sh); elsewhere "not run"

@@ -118,7 +118,7 @@ def evaluate(
     matches = _matches(samples, table, train_set, out, config, lineage, campaign)
     table |= spread_matches(matches, table["sample_id"])
     with ray_mapper(campaign.num_workers) as mapper:
-        mapper = shown(mapper, "references", campaign.progress)
+        mapper = shown(mapper, "scores and fingerprints", campaign.progress)
         references, fingerprints, why = _references(samples, train_set, test_name, test_set, config, mapper)
     summary = summarize(
         table,

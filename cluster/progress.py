@@ -26,13 +26,13 @@ RATE_WINDOW_S = 120.0
 MAX_REASONS = 200
 
 
-def _bar(description: str, total: int, initial: int, shows_bar: bool | None) -> tqdm:
-    """A bar of rows that begins where earlier runs ended; None shows it on a terminal only."""
+def _bar(description: str, total: int, initial: int, shows_bar: bool | None, unit: str = "row") -> tqdm:
+    """A bar that begins where earlier runs ended; None shows it on a terminal only."""
     return tqdm(
         total=total,
         initial=initial,
         desc=description,
-        unit="row",
+        unit=unit,
         disable=None if shows_bar is None else not shows_bar,
         mininterval=0.5,
         smoothing=0.1,
@@ -44,8 +44,10 @@ def shown(mapper: Mapper, description: str, shows_bar: bool | None) -> Mapper:
 
     def mapped(function: Callable[[Any], Any], pieces: Iterable[Any]) -> Iterator[Any]:
         listed = list(pieces)
-        disable = None if shows_bar is None else not shows_bar
-        yield from tqdm(mapper(function, listed), total=len(listed), desc=description, unit="piece", disable=disable)
+        with _bar(description, len(listed), 0, shows_bar, "piece") as bar:
+            for result in mapper(function, listed):
+                bar.update()
+                yield result
 
     return mapped
 

@@ -24,7 +24,8 @@ class SamplerConfig:
     `relocate_below` (Å, 0: never) draws an orbit's coordinates anew, uniformly, where the denoiser's estimate of the
     clean crystal has it closer than this to another orbit, at t within `relocate_from`..`relocate_until` of T.
     `site_tolerance` (Å, 0: the network alone decides) weighs each site symmetry that an orbit may take by a Gaussian of
-    how far the estimate of the orbit is from positions that have it.
+    how far the estimate of the orbit is from positions that have it, wider by the noise of the coordinates; those whose
+    orbit would meet its own copies are left out. It acts in models that draw whole codes.
     """
 
     num_steps: int = 100

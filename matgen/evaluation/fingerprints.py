@@ -1,6 +1,7 @@
 """CrystalNN and Magpie fingerprints (matminer, an extra), for coverage; cached by the content of the structures."""
 
 import logging
+import uuid
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -161,7 +162,7 @@ def cache_path(folder: Path, structures: Sequence[Structure], config: Fingerprin
 def save_fingerprints(fingerprints: Fingerprints, path: Path) -> None:
     """Write to an .npz file, aside and then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part.npz")
+    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.part.npz")  # runs share a cache
     np.savez(aside, structure=fingerprints.structure, composition=fingerprints.composition)
     aside.replace(path)
 

@@ -122,7 +122,10 @@ def _fingerprint_piece(
         return load_fingerprints(path)
     made = fingerprint_structures(structures, config, with_structure=with_structure)
     if path is not None:
-        save_fingerprints(made, path)
+        try:
+            save_fingerprints(made, path)
+        except OSError as error:  # another run has finished the set, or this machine cannot write there: no loss
+            logger.info("%s is not kept: %s", path, error)
     return made
 
 

@@ -149,7 +149,8 @@ class SymmCD(nn.Module):
             request: space groups, numbers of orbits, seeds and constraints, on the model's device.
             sampler: number of steps, corrector, temperatures; 100 steps where not given.
             progress: called after every step.
-            site_misfits: distances to the groups' positions, which a sampler with a `site_tolerance` needs.
+            site_misfits: distances to the groups' positions, which a sampler with a `site_tolerance` needs:
+                `matgen.crystal.wyckoff.site_misfits`, taking and giving tensors.
 
         Raises:
             ValueError: the request holds a row that cannot be sampled, or site_misfits are missing.
@@ -159,6 +160,8 @@ class SymmCD(nn.Module):
         group, counts = request.space_group_number, request.num_orbits
         mask = torch.arange(int(counts.max()), device=counts.device) < counts[:, None]
         noise = CounterNoise(request.seeds)
+        if not self.config.structured_site_symmetry:
+            sampler = replace(sampler, site_tolerance=0.0)  # there are no whole codes to weigh
         guide = GeometryGuide(self.process, self.groups, sampler, group, mask, site_misfits)
         constraints = self._constraints(request, sampler)
 

@@ -80,20 +80,16 @@ def assemble(
     if len(seeds) != len(inputs):
         raise ValueError(f"{len(seeds)} seeds for {len(inputs)} inputs")
     reductions = {at: small for at, given in enumerate(inputs) if (small := reduce_by_translations(given)) is not None}
-    results: list[Assembly | None] = [None] * len(inputs)
-    for at, made in zip(
-        reductions,
-        _assemble_all([one.small for one in reductions.values()], [seeds[at] for at in reductions], config),
-        strict=True,
-    ):
-        if made.status == "ok":
-            results[at] = expand(reductions[at], inputs[at], made)
-    rest = [at for at, made in enumerate(results) if made is None]
-    for at, made in zip(
-        rest, _assemble_all([inputs[at] for at in rest], [seeds[at] for at in rest], config), strict=True
-    ):
-        results[at] = made
-    return [made for made in results if made is not None]
+    smalls = _assemble_all([one.small for one in reductions.values()], [seeds[at] for at in reductions], config)
+    results = {
+        at: expand(reductions[at], inputs[at], made) for at, made in zip(reductions, smalls, strict=True) if made.closed
+    }
+    rest = [at for at in range(len(inputs)) if at not in results or results[at].status != "ok"]
+    wholes = _assemble_all([inputs[at] for at in rest], [seeds[at] for at in rest], config)
+    for at, made in zip(rest, wholes, strict=True):
+        if at not in results or _rank(made) < _rank(results[at]):
+            results[at] = made
+    return [results[at] for at in range(len(inputs))]
 
 
 def _assemble_all(inputs: Sequence[AssemblyInput], seeds: Sequence[int], config: AssembleConfig) -> list[Assembly]:

@@ -40,7 +40,7 @@ CONTACT_RADII = _radii()
 class Surroundings:
     """What does not change while blocks turn about their centres.
 
-    lattice: [3, 3]; centres: [K, 3] Å. numbers, reach (radius in Å), block, kind, donor, acceptor: of all atoms [n];
+    lattice: [3, 3]; centres: [K, 3] Å. reach (radius in Å), block, kind, donor, acceptor: of all atoms [n];
     kind is 0 for an atom at a connection, 1 for its neighbours, 2 for others; donor marks hydrogen on N or O, acceptor
     N, O, F and Cl. start: [K + 1], first atom of each block. radius: [K] Å, of the farthest atom from its centre. near:
     for each block, (blocks, translations [., 3] in Å) whose atoms may touch it.
@@ -48,7 +48,6 @@ class Surroundings:
 
     lattice: np.ndarray
     centres: np.ndarray
-    numbers: np.ndarray
     reach: np.ndarray
     block: np.ndarray
     kind: np.ndarray
@@ -77,7 +76,6 @@ def surroundings(lattice: np.ndarray, centres: np.ndarray, blocks: "Sequence[Bui
     return Surroundings(
         lattice,
         centres,
-        numbers,
         CONTACT_RADII[numbers].astype(np.float32),
         np.repeat(np.arange(len(blocks)), sizes),
         np.concatenate(kinds),

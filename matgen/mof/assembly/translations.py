@@ -1,4 +1,8 @@
-"""Cells that repeat a smaller one: assembled there, and copied, so that the choice of a cell changes nothing."""
+"""Cells that repeat a smaller one: assembled there, and copied, so that such a choice of cell changes nothing.
+
+Centres and equal blocks that repeat do not prove that orientations do: a framework whose copies are turned differently
+is found only where the small cell does not close.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from matgen.crystal.structure import Structure
+from matgen.geometry.coordinates import wrap
+from matgen.mof.assembly.contacts import shortest_contact, surroundings
 from matgen.mof.assembly.problem import Assembly, AssemblyInput, connection_offsets
 from matgen.mof.primitive import reduced_primitive_cell
 
@@ -15,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Reduction", "expand", "reduce_by_translations"]
 
-_SAME_BLOCK = 0.05  # Å, largest deviation of an atom or connection point
+_SAME_BLOCK = 0.02  # Å, largest deviation of an atom or connection point
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,14 +83,16 @@ def expand(reduction: Reduction, given: AssemblyInput, made: Assembly) -> Assemb
     inverse = np.linalg.inv(reduction.basis)
     source, num_copies = reduction.source, round(abs(np.linalg.det(reduction.basis)))
     wanted = given.frac_coords @ reduction.basis
-    cell = np.rint(wanted - made.frac_coords[source]).astype(np.int64)  # of each copy, in steps of the small lattice
+    cell = np.rint(wanted - reduction.small.frac_coords[source]).astype(
+        np.int64
+    )  # of each copy, in small lattice steps
     unwrapped = (made.frac_coords[source] + cell) @ inverse
-    home = np.floor(unwrapped).astype(np.int64)
+    home = np.rint(unwrapped - wrap(unwrapped)).astype(np.int64)
     rotations = made.rotations[source] @ reduction.turn.transpose(0, 2, 1)
     whole = replace(
         made,
         lattice=reduction.basis @ made.lattice,
-        frac_coords=unwrapped - home,
+        frac_coords=wrap(unwrapped),
         blocks=given.blocks,
         rotations=rotations,
         score=made.score * num_copies,
@@ -94,7 +102,7 @@ def expand(reduction: Reduction, given: AssemblyInput, made: Assembly) -> Assemb
     offsets, small_offsets = connection_offsets(given.blocks), connection_offsets(reduction.small.blocks)
     block = np.repeat(np.arange(len(small_offsets) - 1), np.diff(small_offsets))[made.pairs]  # [P, 2] in the small cell
     within = made.pairs - small_offsets[block]
-    pairs, images, of_pair = [], [], []
+    pairs, images = [], []
     for copy in range(len(source)):
         mine = np.flatnonzero(block[:, 0] == source[copy])
         there = cell[copy] + made.pair_image[mine]
@@ -105,10 +113,20 @@ def expand(reduction: Reduction, given: AssemblyInput, made: Assembly) -> Assemb
             other = candidates[at]
             pairs.append((offsets[copy] + within[row, 0], offsets[other] + within[row, 1]))
             images.append(np.rint(steps[at]).astype(np.int64) + home[other] - home[copy])
-            of_pair.append(row)
-    return replace(
-        whole, pairs=np.array(pairs), pair_image=np.array(images), residuals=made.residuals[np.array(of_pair)]
-    )
+    return _measured(replace(whole, pairs=np.array(pairs), pair_image=np.array(images)))
+
+
+def _measured(made: Assembly) -> Assembly:
+    """The assembly with residuals and shortest contact of its own blocks: copies are equal only within a tolerance."""
+    centres = made.frac_coords @ made.lattice
+    block = np.repeat(np.arange(len(made.blocks)), np.diff(connection_offsets(made.blocks)))
+    turned = [b.connection_points @ r.T for b, r in zip(made.blocks, made.rotations, strict=True)]
+    points = np.concatenate(turned) + centres[block]
+    first, second = made.pairs.T
+    apart = points[second] + made.pair_image @ made.lattice - points[first]
+    atoms = [b.cart_coords @ r.T + o for b, r, o in zip(made.blocks, made.rotations, centres, strict=True)]
+    contact = shortest_contact(surroundings(made.lattice, centres, made.blocks), np.concatenate(atoms))
+    return replace(made, residuals=np.linalg.norm(apart, axis=1), shortest_contact=contact)
 
 
 def _kinds(blocks: "Sequence[BuildingBlock]") -> tuple[np.ndarray, np.ndarray]:

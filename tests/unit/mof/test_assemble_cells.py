@@ -118,7 +118,11 @@ def test_a_cell_that_repeats_a_smaller_one_is_reduced() -> None:
 
 
 def test_copies_of_a_small_cell_meet_like_the_small_one() -> None:
-    given = skewed_pillared(1)
+    exact = skewed_pillared(1)
+    shaken = replace(exact.blocks[-1], connection_points=exact.blocks[-1].connection_points + 0.015)
+    given = replace(exact, blocks=(*exact.blocks[:-1], shaken))  # a copy, but not quite
+    reduction = reduce_by_translations(given)
+    assert reduction is not None and reduction.small.num_blocks < given.num_blocks
     made = assemble([given])[0]
     assert made.status == "ok"
     assert sorted(made.pairs.ravel().tolist()) == list(range(given.num_connections))
