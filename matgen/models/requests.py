@@ -27,7 +27,8 @@ def fast_sampler(num_steps: int = 100) -> SamplerConfig:
     one place were 17 of 19 invalid samples in 512; drawn anew while there is noise they find places of their own. In
     5 % of crystals (n = 2,000; half of the invalid ones among them) an orbit drew a site symmetry that no position near
     it has, and moved by up to 4 Å; so the geometry has a say in which is drawn.
-    Settings were chosen on samples of other seeds than those reported. `SamplerConfig()` draws at temperature 1 and moves nothing.
+    Settings were chosen on samples of other seeds than those reported. `SamplerConfig()` draws at temperature 1 and
+    moves nothing.
     """
     return SamplerConfig(
         num_steps=num_steps,
