@@ -1,7 +1,6 @@
 """CrystalNN and Magpie fingerprints (matminer, an extra), for coverage; cached by the content of the structures."""
 
 import logging
-import uuid
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ import numpy as np
 
 from matgen.crystal.structure import Structure
 from matgen.errors import MissingDependencyError, SourceError
+from matgen.evaluation.archives import write_arrays
 from matgen.evaluation.reference_index import content_hash
 
 logger = logging.getLogger(__name__)
@@ -161,10 +161,7 @@ def cache_path(folder: Path, structures: Sequence[Structure], config: Fingerprin
 
 def save_fingerprints(fingerprints: Fingerprints, path: Path) -> None:
     """Write to an .npz file, aside and then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.part.npz")  # runs share a cache
-    np.savez(aside, structure=fingerprints.structure, composition=fingerprints.composition)
-    aside.replace(path)
+    write_arrays(path, structure=fingerprints.structure, composition=fingerprints.composition)
 
 
 def load_fingerprints(path: Path) -> Fingerprints:

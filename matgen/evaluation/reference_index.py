@@ -10,6 +10,7 @@ import numpy as np
 
 from matgen.crystal.structure import Structure
 from matgen.errors import SourceError
+from matgen.evaluation.archives import write_arrays
 
 
 def content_hash(structures: Iterable[Structure]) -> str:
@@ -106,10 +107,8 @@ class ReferenceIndex:
 
     def save(self, path: Path) -> None:
         """Write to an .npz file, aside and then renamed."""
-        aside = path.with_name(path.name + ".part.npz")
         fields = ("ids", "lattices", "offsets", "frac_coords", "atomic_numbers", "formulas")
-        np.savez(aside, name=np.array(self.name), **{name: getattr(self, name) for name in fields})
-        aside.replace(path)
+        write_arrays(path, name=np.array(self.name), **{name: getattr(self, name) for name in fields})
 
     @classmethod
     def load(cls, path: Path) -> "ReferenceIndex":

@@ -15,6 +15,7 @@ import numpy as np
 
 from matgen.crystal.structure import Structure
 from matgen.errors import SourceError
+from matgen.evaluation.archives import write_arrays
 from matgen.evaluation.fingerprints import (
     FingerprintConfig,
     Fingerprints,
@@ -174,11 +175,8 @@ def build_references(
 
 def save_table(table: Table, path: Path) -> None:
     """Write a table of scores to an .npz file, aside and then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part.npz")
     columns: dict[str, Any] = {k: v.astype(np.str_) if v.dtype == object else v for k, v in table.items()}
-    np.savez(aside, **columns)
-    aside.replace(path)
+    write_arrays(path, **columns)
 
 
 def load_table(path: Path) -> Table:

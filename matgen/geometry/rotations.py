@@ -6,7 +6,7 @@ from torch import Tensor
 
 from matgen.shapes import Float
 
-__all__ = ["axis_angle_matrix", "fit_rotation", "quaternion_matrix", "random_quaternions", "random_rotations"]
+__all__ = ["axis_angle_matrix", "fit_rotation", "kabsch", "quaternion_matrix", "random_quaternions", "random_rotations"]
 
 
 def _horn_terms() -> np.ndarray:
@@ -57,6 +57,19 @@ def axis_angle_matrix(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batc
     half = 0.5 * torch.sqrt((vector * vector).sum(-1, keepdim=True) + 1e-30)
     quaternion = torch.cat([torch.cos(half), 0.5 * vector * torch.sinc(half / torch.pi)], dim=-1)
     return quaternion_matrix(quaternion / quaternion.norm(dim=-1, keepdim=True))
+
+
+def kabsch(covariance: np.ndarray) -> np.ndarray:
+    """What `fit_rotation` finds, one matrix or a few, exact for near ties: the singular vectors, mirrored where needed.
+
+    Args:
+        covariance: [..., 3, 3], sums of target (rows) times source (columns).
+
+    Source: Kabsch, Acta Cryst. A 32 (1976) 922.
+    """
+    left, _, right = np.linalg.svd(covariance)
+    left[..., 2] *= np.sign(np.linalg.det(left @ right))[..., None]
+    return np.asarray(left @ right)
 
 
 def fit_rotation(covariance: Float[Tensor, "*batch 3 3"], squarings: int = 12) -> Float[Tensor, "*batch 3 3"]:

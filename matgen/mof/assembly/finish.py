@@ -10,7 +10,7 @@ from matgen.mof.assembly.contacts import shortest_contact, surroundings, total_e
 from matgen.mof.assembly.matching import match
 from matgen.mof.assembly.pairs import PairTable
 from matgen.mof.assembly.polish import PolishConfig, exchanged, permutations_of
-from matgen.mof.assembly.problem import CLOSED_AT, Assembly, AssemblyInput
+from matgen.mof.assembly.problem import CLOSED_AT, Assembly, AssemblyInput, placed_atoms
 from matgen.mof.assembly.refine import RefineConfig, Refined, refine
 from matgen.mof.assembly.search import Solution
 from matgen.mof.assembly.settle import SettleConfig, settle, turns_of
@@ -113,7 +113,9 @@ def _promising(
         return [(at, s.rotations, _shifted(s)) for s in solutions[: config.open_solutions]]
     lattice, centres = given.lattice, given.frac_coords @ given.lattice
     around = surroundings(lattice, centres, given.blocks)
-    score = total_energy(around, np.stack([_atoms(given, centres + s.shifts, s.rotations) for s in closed]))
+    score = total_energy(
+        around, np.stack([placed_atoms(given.blocks, centres + s.shifts, s.rotations) for s in closed])
+    )
     score += config.settle.strain_weight * given.num_connections * np.array([s.rms for s in closed]) ** 2
     order = np.argsort(score, kind="stable")
     new = np.diff(score[order], prepend=-np.inf) > config.same_energy * given.num_blocks
@@ -122,10 +124,6 @@ def _promising(
 
 def _shifted(solution: Solution) -> Refined:
     return Refined(solution.rotations, solution.shifts, np.zeros((3, 3)), np.zeros(0), solution.rms)
-
-
-def _atoms(given: AssemblyInput, centres: np.ndarray, rotations: np.ndarray) -> np.ndarray:
-    return np.concatenate([b.cart_coords @ r.T + o for b, r, o in zip(given.blocks, rotations, centres, strict=True)])
 
 
 def _fit(
@@ -182,7 +180,9 @@ def _polished(
 def _energy_of(given: AssemblyInput, fit: Refined) -> float:
     lattice, centres = _moved(given, fit)
     return float(
-        total_energy(surroundings(lattice, centres, given.blocks), _atoms(given, centres, fit.rotations)[None])[0]
+        total_energy(
+            surroundings(lattice, centres, given.blocks), placed_atoms(given.blocks, centres, fit.rotations)[None]
+        )[0]
     )
 
 
@@ -217,7 +217,7 @@ def _assembly(given: AssemblyInput, table: PairTable, best: _Candidate, config: 
     pairs = np.stack([table.metal[best.rows], table.linker[best.rows]], axis=1)
     image = table.image[best.rows] + cell[table.block[pairs[:, 1]]] - cell[table.block[pairs[:, 0]]]
     around = surroundings(lattice, centres, given.blocks)
-    shortest = shortest_contact(around, _atoms(given, centres, best.fit.rotations))
+    shortest = shortest_contact(around, placed_atoms(given.blocks, centres, best.fit.rotations))
     status, reason = "ok", ""
     if best.num_open:
         worst = float(best.fit.distance.max())

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from matgen.geometry.rotations import kabsch
+
 if TYPE_CHECKING:
     from matgen.mof.building_block import BuildingBlock
 
@@ -114,8 +116,7 @@ def _fitted(points: np.ndarray, turn: np.ndarray) -> np.ndarray:
     """The turn, refitted to all connections (Kabsch)."""
     turned = points @ turn.T
     target = ((turned[:, None] - points[None]) ** 2).sum((2, 3)).argmin(1)
-    u, _, vt = np.linalg.svd(points[target].reshape(-1, 3).T @ points.reshape(-1, 3))
-    return np.asarray(u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))]) @ vt)
+    return kabsch(points[target].reshape(-1, 3).T @ points.reshape(-1, 3))
 
 
 def _distinct(block: "BuildingBlock", turns: np.ndarray, tolerance: float = 0.35) -> np.ndarray:

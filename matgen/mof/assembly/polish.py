@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from matgen.geometry.rotations import kabsch
 from matgen.mof.assembly.flips import connection_permutations
 from matgen.mof.assembly.pairs import PairTable
 
@@ -99,10 +100,7 @@ def _points(
 def _best_fit(own: np.ndarray, wanted: np.ndarray, permutations: np.ndarray) -> tuple[np.ndarray, float]:
     """The rotation that fits best over all permutations (Kabsch), and its root mean square misfit in Å."""
     target = wanted[permutations]  # [O, c, 2, 3]
-    u, _, vt = np.linalg.svd(np.einsum("ocxi,cxj->oij", target, own))
-    sign = np.ones((len(u), 3))
-    sign[:, 2] = np.sign(np.linalg.det(u @ vt))
-    turns = (u * sign[:, None, :]) @ vt
+    turns = kabsch(np.einsum("ocxi,cxj->oij", target, own))
     misfit = np.square(np.einsum("oij,cxj->ocxi", turns, own) - target).sum((2, 3)).mean(1)
     best = int(misfit.argmin())
     return turns[best], float(np.sqrt(misfit[best]))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matgen.mof.bonds import Bonds
     from matgen.mof.building_block import BuildingBlock
 
-__all__ = ["CLOSED_AT", "Assembly", "AssemblyInput", "connection_offsets", "reorient"]
+__all__ = ["CLOSED_AT", "Assembly", "AssemblyInput", "connection_offsets", "placed_atoms", "reorient"]
 
 CLOSED_AT = 0.5
 """Å; two connection points nearer than this meet."""
@@ -112,6 +112,11 @@ class Assembly:
 def connection_offsets(blocks: "Sequence[BuildingBlock]") -> np.ndarray:
     """[K + 1] where the connection points of each block begin in the list of all."""
     return np.cumsum([0, *(len(block.connection_points) for block in blocks)])
+
+
+def placed_atoms(blocks: "Sequence[BuildingBlock]", centres: np.ndarray, rotations: np.ndarray) -> np.ndarray:
+    """[n, 3] Å: all atoms, of blocks turned by rotations [K, 3, 3] and put at centres [K, 3]."""
+    return np.concatenate([b.cart_coords @ r.T + o for b, r, o in zip(blocks, rotations, centres, strict=True)])
 
 
 def reorient(given: AssemblyInput, rng: np.random.Generator) -> tuple[AssemblyInput, np.ndarray]:

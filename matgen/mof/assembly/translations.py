@@ -12,8 +12,9 @@ import numpy as np
 
 from matgen.crystal.structure import Structure
 from matgen.geometry.coordinates import wrap
+from matgen.geometry.rotations import kabsch
 from matgen.mof.assembly.contacts import shortest_contact, surroundings
-from matgen.mof.assembly.problem import Assembly, AssemblyInput, connection_offsets
+from matgen.mof.assembly.problem import Assembly, AssemblyInput, connection_offsets, placed_atoms
 from matgen.mof.primitive import reduced_primitive_cell
 
 if TYPE_CHECKING:
@@ -124,8 +125,8 @@ def _measured(made: Assembly) -> Assembly:
     points = np.concatenate(turned) + centres[block]
     first, second = made.pairs.T
     apart = points[second] + made.pair_image @ made.lattice - points[first]
-    atoms = [b.cart_coords @ r.T + o for b, r, o in zip(made.blocks, made.rotations, centres, strict=True)]
-    contact = shortest_contact(surroundings(made.lattice, centres, made.blocks), np.concatenate(atoms))
+    atoms = placed_atoms(made.blocks, centres, made.rotations)
+    contact = shortest_contact(surroundings(made.lattice, centres, made.blocks), atoms)
     return replace(made, residuals=np.linalg.norm(apart, axis=1), shortest_contact=contact)
 
 
@@ -155,6 +156,5 @@ def _turn_onto(source: "BuildingBlock", target: "BuildingBlock") -> np.ndarray |
     if not alike:
         return None
     from_, to = (np.concatenate([b.cart_coords, b.connection_points]) for b in (source, target))
-    u, _, vt = np.linalg.svd(to.T @ from_)
-    turn = u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))]) @ vt
-    return np.asarray(turn) if np.abs(from_ @ turn.T - to).max() < _SAME_BLOCK else None
+    turn = kabsch(to.T @ from_)
+    return turn if np.abs(from_ @ turn.T - to).max() < _SAME_BLOCK else None

@@ -2,16 +2,27 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from matgen.crystal.cif import parse_cif
 from matgen.crystal.structure import Structure
+from matgen.mof.assemble import Assembly
 
 STRUCTURES = Path(__file__).parent / "structures"
 
 
 def load(name: str) -> Structure:
     return parse_cif((STRUCTURES / f"{name}.cif").read_text())
+
+
+def distances_of_pairs(made: Assembly) -> np.ndarray:
+    """Å between the two connection points of each pair, from nothing but blocks, rotations, centres and images."""
+    block = np.repeat(np.arange(len(made.blocks)), [b.num_connections for b in made.blocks])
+    points = np.concatenate([b.connection_points @ r.T for b, r in zip(made.blocks, made.rotations, strict=True)])
+    places = points + (made.frac_coords @ made.lattice)[block]
+    first, second = made.pairs.T
+    return np.linalg.norm(places[second] + made.pair_image @ made.lattice - places[first], axis=1)
 
 
 @pytest.fixture(scope="session")
