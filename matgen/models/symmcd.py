@@ -149,8 +149,7 @@ class SymmCD(nn.Module):
             request: space groups, numbers of orbits, seeds and constraints, on the model's device.
             sampler: number of steps, corrector, temperatures; 100 steps where not given.
             progress: called after every step.
-            site_misfits: distances to the groups' positions, which a sampler with a `site_tolerance` needs:
-                `matgen.crystal.wyckoff.site_misfits`, taking and giving tensors.
+            site_misfits: `matgen.crystal.wyckoff.site_misfits` on tensors; a sampler with a `site_tolerance` needs it.
 
         Raises:
             ValueError: the request holds a row that cannot be sampled, or site_misfits are missing.
