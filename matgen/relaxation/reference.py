@@ -215,6 +215,16 @@ def _near_hull(static: pa.Table, window: float) -> set[str]:
     return {name for name, distance in zip(ids, distances, strict=True) if not distance > window}
 
 
+def _finished_hull(directory: Path) -> Path:
+    """The directory itself, or the one of its folders that holds a hull: `matgen hull --out` names the folder above."""
+    found = [path for path in (directory, *sorted(directory.glob("*/"))) if (path / "hull.json").is_file()]
+    if not found:
+        raise SourceError(f"{directory} holds no finished hull")
+    if len(found) > 1 and found[0] != directory:
+        raise SourceError(f"{directory} holds several hulls; name one of {', '.join(path.name for path in found)}")
+    return found[0]
+
+
 def _distances(hull: Hull, numbers: Sequence[np.ndarray], energy: np.ndarray) -> list[float]:
     return [hull.e_above_hull(z, float(e)).value for z, e in zip(numbers, energy, strict=True)]
 
@@ -244,17 +254,18 @@ class ReferenceHull:
 
     @classmethod
     def load(cls, directory: Path) -> "ReferenceHull":
-        """A hull from a finished directory of parts.
+        """A hull from a finished directory of parts, or from the folder that holds one such directory.
 
         Raises:
-            SourceError: there are no parts.
+            SourceError: there is none, or more than one.
         """
+        directory = _finished_hull(directory)
         tables = []
         for kind in ("static", "relaxed"):
             paths = sorted((directory / kind).glob("part-*.parquet"))
             tables.append(pa.concat_tables([pq.read_table(path) for path in paths]) if paths else None)
         static, relaxed = tables
-        if static is None or not (directory / "hull.json").exists():
+        if static is None:
             raise SourceError(f"{directory} holds no finished hull")
         return cls(static, relaxed if relaxed is not None else static.slice(0, 0))
 

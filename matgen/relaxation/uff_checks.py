@@ -10,7 +10,7 @@ from matgen.mof.metals import IS_METAL
 from matgen.relaxation.uff_pairs import find_pairs
 from matgen.relaxation.uff_terms import UffTerms
 
-__all__ = ["CheckConfig", "Verdict", "verdict"]
+__all__ = ["CheckConfig", "Verdict", "has_clash", "verdict"]
 
 _RADII = np.concatenate([COVALENT_RADII, np.full(119 - len(COVALENT_RADII), 1.7)])
 
@@ -65,6 +65,12 @@ def verdict(start: Structure, final: Structure, terms: UffTerms, config: CheckCo
         reason = f"{pair}, not bonded, are {contact:.3g} times the sum of their covalent radii apart"
         return Verdict("clash", reason, stretch, contact)
     return Verdict("ok", "", stretch, contact)
+
+
+def has_clash(structure: Structure, terms: UffTerms, config: CheckConfig) -> bool:
+    """Whether atoms that are not bonded are nearer than allowed."""
+    contact, allowed, _ = _shortest_contact(structure, terms, config)
+    return contact < allowed
 
 
 def _longest_bond(final: Structure, terms: UffTerms) -> tuple[float, str]:

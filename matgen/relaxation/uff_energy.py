@@ -31,12 +31,14 @@ class UffConfig:
 
     skin Å: neighbour lists reach this much further and are made anew when an atom may have crossed it.
     device: "cpu" or "cuda". dtype: "float64", or "float32" where speed on a GPU matters more than digits.
+    bump: 0 for UFF itself; above, atoms that are not bonded can pass through each other (see `lennard_jones`).
     """
 
     cutoff: float = 12.5
     skin: float = 1.0
     device: str = "cpu"
     dtype: str = "float64"
+    bump: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,7 +251,7 @@ class UffBatch:
         ]
         square = vectors[0] * vectors[0] + vectors[1] * vectors[1] + vectors[2] * vectors[2]
         distance_6, depth, shift = (constant[pairs] for constant in self.pair_constants)
-        energy, along = lennard_jones(square, distance_6, depth, shift, self.config.cutoff)
+        energy, along = lennard_jones(square, distance_6, depth, shift, self.config.cutoff, self.config.bump)
         energies.index_add_(0, self.pair_graph[pairs], energy)
         for k, component in enumerate(vectors):
             pull = along * component

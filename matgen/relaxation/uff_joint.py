@@ -32,10 +32,9 @@ class JointConfig:
 
 @dataclass(frozen=True, eq=False)
 class Joined:
-    """Where a framework ended, its energy at the start (kcal/mol), and its number of evaluations."""
+    """Where a framework ended, and after how many evaluations."""
 
     structure: Structure
-    initial_energy: float
     num_steps: int
 
 
@@ -61,7 +60,6 @@ class JointRelaxation:
         self.search = UffSearch(rows, self.row_graph, len(terms), config.search)
         self.built_rows, self.built_deformation = rows.new_full(rows.shape, torch.inf), torch.empty(0)
         self.pairs: list[PairList] = []
-        self.initial_energy = [float("nan")] * len(terms)
         self.results: list[Joined | None] = [None] * len(terms)
 
     def _layout(self) -> None:
@@ -78,8 +76,6 @@ class JointRelaxation:
         """Relax them all."""
         for num_steps in range(1, self.config.max_steps + 1):
             energies, gradient, forces, stress = self._evaluate()
-            if num_steps == 1:
-                self.initial_energy = energies.tolist()
             moved = self.search.update(energies, gradient)
             converged = moved & self._converged(forces, stress)
             over = converged | self.search.stalled | (energies.isnan() & (num_steps == 1))
@@ -154,7 +150,7 @@ class JointRelaxation:
             index = self.ids[place]
             frac = points[place] @ np.linalg.inv(boxes[place])
             final = Structure(boxes[place], frac, self.structures[index].atomic_numbers)
-            self.results[index] = Joined(final, self.initial_energy[index], num_steps)
+            self.results[index] = Joined(final, num_steps)
         keep = ~over
         self.search.keep(keep)
         self.built_rows, self.built_deformation = self.built_rows[keep[self.row_graph]], self.built_deformation[keep]

@@ -69,10 +69,13 @@ def lennard_jones(
     depth: Float[Tensor, " p"],
     shift: Float[Tensor, " p"],
     cutoff: float,
+    bump: float = 0.0,
 ) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]]:
     """E = depth ((x/r)^12 - 2 (x/r)^6) - its value at the cutoff, zero beyond; and g with dE/dvector = g vector.
 
     The energy is continuous at the cutoff; no tail correction is added. LAMMPS: `lj/cut` with `pair_modify shift yes`.
+    With a bump b that energy is replaced by b depth (1 - (r/x)^2)^2 up to x and nothing beyond: atoms can pass through
+    each other, are pushed apart wherever they overlap, and hold nothing together.
 
     Args:
         square: r^2, Å^2.
@@ -80,10 +83,15 @@ def lennard_jones(
         depth: kcal/mol.
         shift: kcal/mol, the value at the cutoff.
         cutoff: Å.
+        bump: b, 0 for UFF itself.
 
     Source: Rappe et al. 1992, eq. 20, with geometric means for both x and D (eq. 21b, 22).
     """
     inside = (square < cutoff * cutoff).to(square.dtype)
+    if bump > 0:
+        x_2 = distance_6.pow(1 / 3)
+        overlap = (1 - square / x_2).clamp_min(0)
+        return bump * depth * overlap * overlap, -4 * bump * depth * overlap / x_2
     inverse = square.clamp_min(_NEAREST).reciprocal()
     sixth = inverse * inverse * inverse * distance_6
     scaled = depth * inside

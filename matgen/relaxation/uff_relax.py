@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -11,22 +11,38 @@ from matgen.errors import StructureError
 from matgen.mof.bonds import Bonds
 from matgen.relaxation.lammps import Lammps, LammpsConfig, LammpsError
 from matgen.relaxation.optimizer import displacement_rmsd
-from matgen.relaxation.uff_checks import CheckConfig, verdict
+from matgen.relaxation.uff_checks import CheckConfig, has_clash, verdict
 from matgen.relaxation.uff_energy import UffAnswer, UffConfig, energy_forces_stress
 from matgen.relaxation.uff_joint import KCAL_PER_CUBIC_ANGSTROM_IN_GPA, JointConfig, JointRelaxation
 from matgen.relaxation.uff_search import SearchConfig
 from matgen.relaxation.uff_terms import UffTerms, uff_terms
 
-__all__ = ["UffRelaxConfig", "UffRelaxed", "relax_frameworks"]
+__all__ = ["SoftStartConfig", "UffRelaxConfig", "UffRelaxed", "relax_frameworks"]
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftStartConfig:
+    """How a start with clashes is made fit to be relaxed: in torch, with a van der Waals energy that stays finite.
+
+    Full repulsion throws overlapping blocks apart, or holds a bond that runs through a ring where it is. bump: as in
+    UffConfig; 0: no soft start. max_steps: evaluations at most. force_tolerance kcal/mol/Å, stress_tolerance GPa:
+    where it ends before.
+    """
+
+    bump: float = 20.0
+    max_steps: int = 400
+    force_tolerance: float = 1.0
+    stress_tolerance: float = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
 class UffRelaxConfig:
     """force_tolerance kcal/mol/Å (largest on an atom) and stress_tolerance GPa (largest entry): both must be met.
 
-    engine: "torch" or "lammps". max_steps: evaluations of one framework (torch). batch_size: frameworks side by side.
+    engine: "torch" or "lammps". max_steps: evaluations of one framework (torch), those of a soft start not counted.
+    batch_size: frameworks side by side.
     """
 
     engine: str = "torch"
@@ -36,6 +52,7 @@ class UffRelaxConfig:
     batch_size: int = 32
     uff: UffConfig = field(default_factory=UffConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
+    soft_start: SoftStartConfig = field(default_factory=SoftStartConfig)
     checks: CheckConfig = field(default_factory=CheckConfig)
     lammps: LammpsConfig = field(default_factory=LammpsConfig)
 
@@ -100,7 +117,8 @@ def relax_frameworks(
         else:
             ready.append((index, terms))
     done = _relax_lammps if config.engine == "lammps" else _relax_torch
-    for (index, _), result in zip(ready, done(structures, ready, config), strict=True):
+    begun = _pushed_apart(structures, ready, config)
+    for (index, _), result in zip(ready, done(structures, begun, ready, config), strict=True):
         results[index] = result
     return [result for result in results if result is not None]
 
@@ -114,11 +132,43 @@ def _unfit(structure: Structure) -> tuple[str, str] | None:
     return None
 
 
-def _relax_torch(
+def _pushed_apart(
     structures: Sequence[Structure], ready: list[tuple[int, UffTerms]], config: UffRelaxConfig
+) -> dict[int, Structure]:
+    """Where each relaxation begins: the structure itself, or one whose clashes a soft energy has resolved."""
+    begun = {index: structures[index] for index, _ in ready}
+    soft = config.soft_start
+    if soft.bump <= 0:
+        return begun
+    clashing = [(index, terms) for index, terms in ready if has_clash(structures[index], terms, config.checks)]
+    joint = JointConfig(
+        max_steps=soft.max_steps,
+        force_tolerance=soft.force_tolerance,
+        stress_tolerance=soft.stress_tolerance,
+        uff=replace(config.uff, bump=soft.bump),
+        search=config.search,
+    )
+    for chosen in _side_by_side(clashing, config.batch_size):
+        joined = JointRelaxation(
+            [structures[index] for index, _ in chosen], [terms for _, terms in chosen], joint
+        ).run()
+        begun |= {index: end.structure for (index, _), end in zip(chosen, joined, strict=True)}
+    return begun
+
+
+def _side_by_side(ready: list[tuple[int, UffTerms]], size: int) -> list[list[tuple[int, UffTerms]]]:
+    """Batches whose frameworks are of about one size."""
+    order = sorted(ready, key=lambda item: item[1].num_atoms)
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def _relax_torch(
+    structures: Sequence[Structure],
+    begun: dict[int, Structure],
+    ready: list[tuple[int, UffTerms]],
+    config: UffRelaxConfig,
 ) -> list[UffRelaxed]:
-    order = sorted(range(len(ready)), key=lambda k: ready[k][1].num_atoms)  # neighbours in a batch are of one size
-    results: list[UffRelaxed | None] = [None] * len(ready)
+    results: dict[int, UffRelaxed] = {}
     joint = JointConfig(
         max_steps=config.max_steps,
         force_tolerance=config.force_tolerance,
@@ -126,27 +176,29 @@ def _relax_torch(
         uff=config.uff,
         search=config.search,
     )
-    for start in range(0, len(order), config.batch_size):
-        chosen = order[start : start + config.batch_size]
-        starts, terms = [structures[ready[k][0]] for k in chosen], [ready[k][1] for k in chosen]
-        joined = JointRelaxation(starts, terms, joint).run()
+    for chosen in _side_by_side(ready, config.batch_size):
+        terms = [own for _, own in chosen]
+        joined = JointRelaxation([begun[index] for index, _ in chosen], terms, joint).run()
+        before = energy_forces_stress([structures[index] for index, _ in chosen], terms, config.uff)
         answers = energy_forces_stress([end.structure for end in joined], terms, config.uff)
-        for place, (k, end) in enumerate(zip(chosen, joined, strict=True)):
-            results[k] = _finished(
-                starts[place], end.structure, terms[place], answers[place], end.initial_energy, end.num_steps, config
-            )
-    return [result for result in results if result is not None]
+        for (index, own), end, first, last in zip(chosen, joined, before, answers, strict=True):
+            start = structures[index]
+            results[index] = _finished(start, end.structure, own, last, first.energy, end.num_steps, config)
+    return [results[index] for index, _ in ready]
 
 
 def _relax_lammps(
-    structures: Sequence[Structure], ready: list[tuple[int, UffTerms]], config: UffRelaxConfig
+    structures: Sequence[Structure],
+    begun: dict[int, Structure],
+    ready: list[tuple[int, UffTerms]],
+    config: UffRelaxConfig,
 ) -> list[UffRelaxed]:
     results = []
     with Lammps(config.lammps) as engine:
         for index, terms in ready:
             start = structures[index]
             try:
-                final, answer, num_steps = engine.relax(start, terms)
+                final, answer, num_steps = engine.relax(begun[index], terms)
             except LammpsError as error:
                 guessed = terms.typing.guessed
                 results.append(UffRelaxed(error.status, str(error), start, types_guessed=guessed))

@@ -123,7 +123,15 @@ def test_far_entries_are_not_relaxed(tmp_path):
     entries = reference_entries()
     hull = build_hull(entries, LennardJones(), HullConfig(window=0.0), tmp_path)
     assert 0 < hull.num_relaxed < len(entries)
+
+
+def test_a_hull_is_found_in_the_folder_that_was_named_when_it_was_built(tmp_path):
     with pytest.raises(SourceError, match="no finished hull"):
+        ReferenceHull.load(tmp_path)
+    hull = build_hull(reference_entries(), LennardJones(), HullConfig(window=0.0), tmp_path)
+    assert ReferenceHull.load(tmp_path).ids == hull.ids
+    build_hull(reference_entries()[1:], LennardJones(), HullConfig(window=0.0), tmp_path)
+    with pytest.raises(SourceError, match="several hulls"):
         ReferenceHull.load(tmp_path)
 
 

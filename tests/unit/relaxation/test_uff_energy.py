@@ -7,7 +7,7 @@ import torch
 from matgen.crystal.structure import Structure
 from matgen.mof.bonds import find_bonds
 from matgen.relaxation.uff_energy import UffBatch, UffConfig, energy_forces_stress
-from matgen.relaxation.uff_pairs import find_pairs
+from matgen.relaxation.uff_pairs import find_pairs, lennard_jones
 from matgen.relaxation.uff_terms import UffTerms, uff_terms
 from tests.unit.relaxation.uff_cases import case, rattled
 
@@ -56,15 +56,25 @@ def test_stress_is_a_finite_difference_of_the_energy(mil53: tuple[Structure, Uff
         assert slope == pytest.approx(expected, rel=1e-4, abs=0.05)
 
 
-def test_gradient_is_autograd_of_the_energy(mil53: tuple[Structure, UffTerms]) -> None:
+@pytest.mark.parametrize("bump", [0.0, 20.0])
+def test_gradient_is_autograd_of_the_energy(mil53: tuple[Structure, UffTerms], bump: float) -> None:
     structure, terms = mil53
-    batch = UffBatch.of([terms], UffConfig())
+    batch = UffBatch.of([terms], UffConfig(bump=bump))
     positions, lattices = batch.tensors([structure])
     batch.set_pairs([find_pairs(structure.cart_coords, structure.lattice, terms, 12.5)])
     by_hand = batch.evaluate(positions, lattices)[1]
     positions.requires_grad_(True)
     (by_autograd,) = torch.autograd.grad(batch.evaluate(positions, lattices)[0].sum(), positions)
     assert torch.allclose(by_hand, by_autograd, atol=1e-8)
+
+
+def test_a_bump_is_finite_and_ends_where_atoms_do_not_overlap() -> None:
+    square, x_6 = torch.tensor([0.0, 4.0, 11.6], dtype=torch.float64), torch.full((3,), 3.4**6, dtype=torch.float64)
+    depth, shift = torch.full_like(square, 0.1), torch.ones_like(square)
+    energy, along = lennard_jones(square, x_6, depth, shift, 12.0, bump=20.0)
+    assert energy.tolist() == pytest.approx([2.0, 2.0 * (1 - 4 / 3.4**2) ** 2, 0.0])
+    assert (along[:2] < 0).all()
+    assert along[2] == 0
 
 
 def test_a_batch_gives_what_each_gives_alone() -> None:

@@ -16,7 +16,7 @@ from matgen.relaxation import lammps
 from matgen.relaxation.lammps import Lammps, LammpsConfig, LammpsError, lammps_is_installed
 from matgen.relaxation.uff_checks import CheckConfig, verdict
 from matgen.relaxation.uff_energy import energy_forces_stress
-from matgen.relaxation.uff_relax import UffRelaxConfig, relax_frameworks
+from matgen.relaxation.uff_relax import SoftStartConfig, UffRelaxConfig, relax_frameworks
 from matgen.relaxation.uff_terms import uff_terms
 from tests.unit.relaxation.uff_cases import NO_BONDS, case, rattled
 
@@ -98,6 +98,33 @@ def test_volume_is_judged(factor: float, word: str) -> None:
     structure, bonds = case("mil53")
     scaled = Structure(structure.lattice * factor, structure.frac_coords, structure.atomic_numbers)
     assert verdict(structure, scaled, uff_terms(structure, bonds), CheckConfig()).status == word
+
+
+def linked_rings() -> tuple[Structure, Bonds]:
+    """Two molecules of benzene in a box, each with a bond through the other's ring."""
+    turn = np.arange(6) * np.pi / 3
+    flat = np.stack([np.cos(turn), np.sin(turn), np.zeros(6)], axis=1)
+    first = np.concatenate([1.39 * flat, 2.48 * flat])
+    second = first[:, [0, 2, 1]] @ np.diag([1.0, -1.0, 1.0]) + [1.6, 0.1, 0.1]
+    ring, spoke = [(k, (k + 1) % 6) for k in range(6)], [(k, k + 6) for k in range(6)]
+    one = np.array(ring + spoke)
+    ends = np.concatenate([one, one + 12])
+    structure = Structure(16 * np.eye(3), (np.concatenate([first, second]) + 8) / 16, np.tile([6] * 6 + [1] * 6, 2))
+    return structure, Bonds(ends[:, 0], ends[:, 1], np.zeros((len(ends), 3), dtype=np.int64))
+
+
+def test_a_soft_start_takes_linked_rings_apart() -> None:
+    structure, bonds = linked_rings()
+    checks = CheckConfig(min_volume_ratio=0.01, max_volume_ratio=100.0)  # of molecules, which are no framework
+    results = {
+        bump: relax_frameworks(
+            [structure], [bonds], UffRelaxConfig(soft_start=SoftStartConfig(bump=bump), checks=checks)
+        )[0]
+        for bump in (0.0, 20.0)
+    }
+    assert results[0.0].status in ("bond_broken", "clash", "not_converged")
+    assert results[20.0].status == "ok", results[20.0].reason
+    assert results[20.0].initial_energy == results[0.0].initial_energy
 
 
 def test_an_unknown_engine_is_an_error() -> None:
