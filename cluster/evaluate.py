@@ -72,7 +72,10 @@ def hull_words(run: Run, samples: SampledPopulation) -> str | None:
         StageError: the experiment names another hull than the stage relax had.
     """
     directory = run.experiment.relax.hull
-    if samples.has_energies and directory and directory != samples.hull:
+    same = (
+        (samples.hull, str(Path(samples.hull).parent)) if samples.hull else ()
+    )  # or the folder of `matgen hull --out`
+    if samples.has_energies and directory and directory not in same:
         had = samples.hull or "no hull"
         raise StageError(f"the samples were relaxed with {had}, not with {directory}: run relax again (--overwrite)")
     if not samples.hull:

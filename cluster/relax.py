@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from matgen.crystal.structure import Structure
 from matgen.errors import StageError
 from matgen.relaxation.mlip import CHGNetPotential
 from matgen.relaxation.optimizer import CONVERGED, Relaxed, relax
-from matgen.relaxation.reference import ReferenceHull
+from matgen.relaxation.reference import ReferenceHull, finished_hull
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +128,7 @@ def relax_stage(run: Run) -> dict[str, Any]:
 
     Raises:
         MissingDependencyError: the potential's package is not installed.
+        SourceError: the hull's folder holds none, or more than one.
         StageError: the structures are missing or incomplete, or the directory cannot be written or holds another run.
     """
     started = time.monotonic()
@@ -134,6 +136,8 @@ def relax_stage(run: Run) -> dict[str, Any]:
     structures = require_stage(run.directory("decode"), "decode", partial=run.shards is not None)
     if config.hull and not Path(config.hull).is_dir():
         raise StageError(f"relax.hull {config.hull}: no such directory (matgen hull builds one)")
+    if config.hull:
+        config = replace(config, hull=str(finished_hull(Path(config.hull))))
     inputs = {"structures": structures.identity, "checkpoint": structures.inputs.get("checkpoint", "")}
     lineage = run.open_stage("relax", config, inputs)
     if lineage.complete:

@@ -215,8 +215,12 @@ def _near_hull(static: pa.Table, window: float) -> set[str]:
     return {name for name, distance in zip(ids, distances, strict=True) if not distance > window}
 
 
-def _finished_hull(directory: Path) -> Path:
-    """The directory itself, or the one of its folders that holds a hull: `matgen hull --out` names the folder above."""
+def finished_hull(directory: Path) -> Path:
+    """The directory itself, or the one of its folders that holds a hull: `matgen hull --out` names the folder above.
+
+    Raises:
+        SourceError: there is none, or more than one.
+    """
     found = [path for path in (directory, *sorted(directory.glob("*/"))) if (path / "hull.json").is_file()]
     if not found:
         raise SourceError(f"{directory} holds no finished hull")
@@ -259,7 +263,7 @@ class ReferenceHull:
         Raises:
             SourceError: there is none, or more than one.
         """
-        directory = _finished_hull(directory)
+        directory = finished_hull(directory)
         tables = []
         for kind in ("static", "relaxed"):
             paths = sorted((directory / kind).glob("part-*.parquet"))

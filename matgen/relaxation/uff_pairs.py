@@ -75,7 +75,7 @@ def lennard_jones(
 
     The energy is continuous at the cutoff; no tail correction is added. LAMMPS: `lj/cut` with `pair_modify shift yes`.
     With a bump b that energy is replaced by b depth (1 - (r/x)^2)^2 up to x and nothing beyond: atoms can pass through
-    each other, are pushed apart wherever they overlap, and hold nothing together.
+    each other, are pushed apart where they overlap but are not in one place, and nothing is held together.
 
     Args:
         square: r^2, Å^2.

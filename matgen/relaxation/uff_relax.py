@@ -21,6 +21,8 @@ __all__ = ["SoftStartConfig", "UffRelaxConfig", "UffRelaxed", "relax_frameworks"
 
 _log = logging.getLogger(__name__)
 
+_BUMP_REACH = 5.0  # Å; a bump ends at x, and the largest of UFF4MOF is 4.9 Å (Fr)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SoftStartConfig:
@@ -55,6 +57,10 @@ class UffRelaxConfig:
     soft_start: SoftStartConfig = field(default_factory=SoftStartConfig)
     checks: CheckConfig = field(default_factory=CheckConfig)
     lammps: LammpsConfig = field(default_factory=LammpsConfig)
+
+    def __post_init__(self) -> None:
+        if self.uff.bump:
+            raise ValueError("uff.bump is for a soft start alone (soft_start.bump): with it energies are not UFF's")
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +123,7 @@ def relax_frameworks(
         else:
             ready.append((index, terms))
     done = _relax_lammps if config.engine == "lammps" else _relax_torch
-    begun = _pushed_apart(structures, ready, config)
-    for (index, _), result in zip(ready, done(structures, begun, ready, config), strict=True):
+    for (index, _), result in zip(ready, done(structures, ready, config), strict=True):
         results[index] = result
     return [result for result in results if result is not None]
 
@@ -145,7 +150,7 @@ def _pushed_apart(
         max_steps=soft.max_steps,
         force_tolerance=soft.force_tolerance,
         stress_tolerance=soft.stress_tolerance,
-        uff=replace(config.uff, bump=soft.bump),
+        uff=replace(config.uff, bump=soft.bump, cutoff=min(config.uff.cutoff, _BUMP_REACH)),
         search=config.search,
     )
     for chosen in _side_by_side(clashing, config.batch_size):
@@ -163,11 +168,9 @@ def _side_by_side(ready: list[tuple[int, UffTerms]], size: int) -> list[list[tup
 
 
 def _relax_torch(
-    structures: Sequence[Structure],
-    begun: dict[int, Structure],
-    ready: list[tuple[int, UffTerms]],
-    config: UffRelaxConfig,
+    structures: Sequence[Structure], ready: list[tuple[int, UffTerms]], config: UffRelaxConfig
 ) -> list[UffRelaxed]:
+    begun = _pushed_apart(structures, ready, config)
     results: dict[int, UffRelaxed] = {}
     joint = JointConfig(
         max_steps=config.max_steps,
@@ -188,13 +191,11 @@ def _relax_torch(
 
 
 def _relax_lammps(
-    structures: Sequence[Structure],
-    begun: dict[int, Structure],
-    ready: list[tuple[int, UffTerms]],
-    config: UffRelaxConfig,
+    structures: Sequence[Structure], ready: list[tuple[int, UffTerms]], config: UffRelaxConfig
 ) -> list[UffRelaxed]:
     results = []
     with Lammps(config.lammps) as engine:
+        begun = _pushed_apart(structures, ready, config)
         for index, terms in ready:
             start = structures[index]
             try:

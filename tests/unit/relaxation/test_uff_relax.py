@@ -15,7 +15,7 @@ from matgen.mof.bonds import Bonds, find_bonds
 from matgen.relaxation import lammps
 from matgen.relaxation.lammps import Lammps, LammpsConfig, LammpsError, lammps_is_installed
 from matgen.relaxation.uff_checks import CheckConfig, verdict
-from matgen.relaxation.uff_energy import energy_forces_stress
+from matgen.relaxation.uff_energy import UffConfig, energy_forces_stress
 from matgen.relaxation.uff_relax import SoftStartConfig, UffRelaxConfig, relax_frameworks
 from matgen.relaxation.uff_terms import uff_terms
 from tests.unit.relaxation.uff_cases import NO_BONDS, case, rattled
@@ -124,6 +124,14 @@ def test_a_soft_start_takes_linked_rings_apart() -> None:
     }
     assert results[0.0].status in ("bond_broken", "clash", "not_converged")
     assert results[20.0].status == "ok", results[20.0].reason
+    beside = relax_frameworks([case("mil53")[0], structure], [case("mil53")[1], bonds], UffRelaxConfig(checks=checks))
+    assert [one.status for one in beside] == ["ok", "ok"]
+    (clean,) = relax_frameworks(
+        [case("mil53")[0]], [case("mil53")[1]], UffRelaxConfig(soft_start=SoftStartConfig(bump=0), checks=checks)
+    )
+    assert beside[0].energy == pytest.approx(clean.energy, rel=1e-6)  # without a clash there is no soft start
+    with pytest.raises(ValueError, match=r"uff\.bump"):
+        UffRelaxConfig(uff=UffConfig(bump=1.0))
     assert results[20.0].initial_energy == results[0.0].initial_energy
 
 
