@@ -71,18 +71,17 @@ def hull_words(run: Run, samples: SampledPopulation) -> str | None:
     Raises:
         StageError: the experiment names another hull than the stage relax had.
     """
-    directory = run.experiment.relax.hull
-    same = (
-        (samples.hull, str(Path(samples.hull).parent)) if samples.hull else ()
-    )  # or the folder of `matgen hull --out`
-    if samples.has_energies and directory and directory not in same:
-        had = samples.hull or "no hull"
-        raise StageError(f"the samples were relaxed with {had}, not with {directory}: run relax again (--overwrite)")
-    if not samples.hull:
+    named, had = run.experiment.relax.hull, samples.hull
+    same = bool(had) and Path(named) in (Path(had), Path(had).parent)  # `matgen hull --out` names the folder above
+    if samples.has_energies and named and not same:
+        raise StageError(
+            f"the samples were relaxed with {had or 'no hull'}, not with {named}: run relax again (--overwrite)"
+        )
+    if not had:
         return None
     from matgen.relaxation.reference import ReferenceHull
 
-    sizes = ReferenceHull.load(Path(samples.hull)).sizes()
+    sizes = ReferenceHull.load(Path(had)).sizes()
     return f"CHGNet, local hull of {sizes['num_with_energy']} entries, {sizes['num_relaxed']} of them relaxed"
 
 

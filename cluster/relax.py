@@ -134,10 +134,10 @@ def relax_stage(run: Run) -> dict[str, Any]:
     started = time.monotonic()
     config = run.experiment.relax
     structures = require_stage(run.directory("decode"), "decode", partial=run.shards is not None)
-    if config.hull and not Path(config.hull).is_dir():
-        raise StageError(f"relax.hull {config.hull}: no such directory (matgen hull builds one)")
     if config.hull:
-        config = replace(config, hull=str(finished_hull(Path(config.hull))))
+        if not Path(config.hull).is_dir():
+            raise StageError(f"relax.hull {config.hull}: no such directory (matgen hull builds one)")
+        config = replace(config, hull=str(finished_hull(Path(config.hull))))  # a name that no later hull can take over
     inputs = {"structures": structures.identity, "checkpoint": structures.inputs.get("checkpoint", "")}
     lineage = run.open_stage("relax", config, inputs)
     if lineage.complete:

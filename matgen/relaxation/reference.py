@@ -128,9 +128,7 @@ def _identity_columns(entries: Sequence[ReferenceEntry]) -> dict[str, pa.Array]:
         "material_id": pa.array([entry.material_id for entry in entries], pa.string()),
         "split": pa.array([entry.split for entry in entries], pa.string()),
         "label_e_above_hull": pa.array([entry.e_above_hull for entry in entries], pa.float64()),
-        "atomic_numbers": pa.array(
-            [entry.structure.atomic_numbers.tolist() for entry in entries], pa.list_(pa.int16())
-        ),
+        "atomic_numbers": pa.array([e.structure.atomic_numbers.tolist() for e in entries], pa.list_(pa.int16())),
     }
 
 
@@ -202,7 +200,11 @@ def _computed(parts: Sequence[Part], directory: Path, mapper: PartMapper) -> pa.
         pq.write_table(table, aside, compression="zstd")
         aside.rename(paths[part.index])
         _log.info("%s: part %d of %d", directory.name, len(parts) - len(waiting) + done, len(parts))
-    tables = [pq.read_table(paths[part.index]) for part in parts]
+    return _joined(paths[part.index] for part in parts)
+
+
+def _joined(paths: Iterable[Path]) -> pa.Table:
+    tables = [pq.read_table(path) for path in paths]
     return pa.concat_tables(tables) if tables else pa.table({"material_id": pa.array([], pa.string())})
 
 
@@ -210,8 +212,7 @@ def _near_hull(static: pa.Table, window: float) -> set[str]:
     ids = static["material_id"].to_pylist()
     numbers = [np.array(row) for row in static["atomic_numbers"].to_pylist()]
     energy = static["energy_per_atom"].to_numpy()
-    hull = Hull(ids, numbers, energy)
-    distances = _distances(hull, numbers, energy)
+    distances = _distances(Hull(ids, numbers, energy), numbers, energy)
     return {name for name, distance in zip(ids, distances, strict=True) if not distance > window}
 
 
@@ -221,12 +222,11 @@ def finished_hull(directory: Path) -> Path:
     Raises:
         SourceError: there is none, or more than one.
     """
-    found = [path for path in (directory, *sorted(directory.glob("*/"))) if (path / "hull.json").is_file()]
-    if not found:
-        raise SourceError(f"{directory} holds no finished hull")
-    if len(found) > 1 and found[0] != directory:
-        raise SourceError(f"{directory} holds several hulls; name one of {', '.join(path.name for path in found)}")
-    return found[0]
+    found = sorted(directory.glob("hull.json")) or sorted(directory.glob("*/hull.json"))
+    if len(found) != 1:
+        names = ", ".join(path.parent.name for path in found)
+        raise SourceError(f"{directory} holds {f'several hulls; name one of {names}' if found else 'no finished hull'}")
+    return found[0].parent
 
 
 def _distances(hull: Hull, numbers: Sequence[np.ndarray], energy: np.ndarray) -> list[float]:
@@ -264,14 +264,10 @@ class ReferenceHull:
             SourceError: there is none, or more than one.
         """
         directory = finished_hull(directory)
-        tables = []
-        for kind in ("static", "relaxed"):
-            paths = sorted((directory / kind).glob("part-*.parquet"))
-            tables.append(pa.concat_tables([pq.read_table(path) for path in paths]) if paths else None)
-        static, relaxed = tables
-        if static is None:
+        static, relaxed = (_joined(finished_parts(directory, kind)) for kind in ("static", "relaxed"))
+        if not static.num_rows:
             raise SourceError(f"{directory} holds no finished hull")
-        return cls(static, relaxed if relaxed is not None else static.slice(0, 0))
+        return cls(static, relaxed)
 
     def sizes(self) -> dict[str, int]:
         """Counts of entries, of those with an energy, relaxed, of compositions, of elements with their own phase."""

@@ -14,7 +14,7 @@ from matgen.errors import MissingDependencyError
 from matgen.mof.bonds import Bonds, find_bonds
 from matgen.relaxation import lammps
 from matgen.relaxation.lammps import Lammps, LammpsConfig, LammpsError, lammps_is_installed
-from matgen.relaxation.uff_checks import CheckConfig, verdict
+from matgen.relaxation.uff_checks import CheckConfig, has_clash, verdict
 from matgen.relaxation.uff_energy import UffConfig, energy_forces_stress
 from matgen.relaxation.uff_relax import SoftStartConfig, UffRelaxConfig, relax_frameworks
 from matgen.relaxation.uff_terms import uff_terms
@@ -124,15 +124,23 @@ def test_a_soft_start_takes_linked_rings_apart() -> None:
     }
     assert results[0.0].status in ("bond_broken", "clash", "not_converged")
     assert results[20.0].status == "ok", results[20.0].reason
-    beside = relax_frameworks([case("mil53")[0], structure], [case("mil53")[1], bonds], UffRelaxConfig(checks=checks))
+    assert results[20.0].initial_energy == results[0.0].initial_energy
+
+
+def test_without_a_clash_there_is_no_soft_start() -> None:
+    mil53, rings = case("mil53"), linked_rings()
+    checks = CheckConfig(min_volume_ratio=0.01, max_volume_ratio=100.0)
+    assert [has_clash(*one, checks) for one in ((s, uff_terms(s, b)) for s, b in (mil53, rings))] == [False, True]
+    beside = relax_frameworks([mil53[0], rings[0]], [mil53[1], rings[1]], UffRelaxConfig(checks=checks))
     assert [one.status for one in beside] == ["ok", "ok"]
-    (clean,) = relax_frameworks(
-        [case("mil53")[0]], [case("mil53")[1]], UffRelaxConfig(soft_start=SoftStartConfig(bump=0), checks=checks)
-    )
-    assert beside[0].energy == pytest.approx(clean.energy, rel=1e-6)  # without a clash there is no soft start
+    plain = UffRelaxConfig(soft_start=SoftStartConfig(bump=0), checks=checks)
+    (alone,) = relax_frameworks([mil53[0]], [mil53[1]], plain)
+    assert beside[0].energy == pytest.approx(alone.energy, rel=1e-6)
+
+
+def test_a_bump_is_refused_where_energies_are_reported() -> None:
     with pytest.raises(ValueError, match=r"uff\.bump"):
         UffRelaxConfig(uff=UffConfig(bump=1.0))
-    assert results[20.0].initial_energy == results[0.0].initial_energy
 
 
 def test_an_unknown_engine_is_an_error() -> None:
