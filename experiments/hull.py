@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from matgen.errors import ConfigError, StageError
 
 if TYPE_CHECKING:
-    from matgen.relaxation.reference import ReferenceEntry
+    from matgen.relaxation.reference_set import ReferenceEntry
 
 POTENTIAL = "chgnet"
 
@@ -21,7 +21,8 @@ def hull_command(arguments: argparse.Namespace) -> dict[str, Any]:
     from cluster.session import ray_mapper
     from experiments.cli import say
     from matgen.relaxation.mlip import CHGNetConfig, CHGNetPotential
-    from matgen.relaxation.reference import HullConfig, build_hull, read_reference, reference_key
+    from matgen.relaxation.reference import HullConfig, build_hull, reference_key
+    from matgen.relaxation.reference_set import read_reference
 
     if arguments.potential not in (None, POTENTIAL):
         raise ConfigError(f"unknown potential {arguments.potential!r} (there is: {POTENTIAL})")

@@ -12,7 +12,7 @@ import pytest
 from matgen.relaxation.mlip import CHGNetConfig, CHGNetPotential, load_chgnet
 from matgen.relaxation.optimizer import RelaxConfig, relax
 from matgen.relaxation.primitive import primitive_cell
-from matgen.relaxation.reference import read_reference
+from matgen.relaxation.reference_set import read_reference
 from matgen.relaxation.symmetric import detect_operations, symmetrize
 
 NUM = 100

@@ -12,15 +12,8 @@ from matgen.crystal.elements import SYMBOLS
 from matgen.errors import SourceError
 from matgen.relaxation.hull import Hull, calibrate
 from matgen.relaxation.optimizer import RelaxConfig
-from matgen.relaxation.reference import (
-    HullConfig,
-    ReferenceEntry,
-    ReferenceHull,
-    build_hull,
-    part_table,
-    read_reference,
-    reference_key,
-)
+from matgen.relaxation.reference import HullConfig, ReferenceHull, build_hull, part_table, reference_key
+from matgen.relaxation.reference_set import ReferenceEntry, read_reference
 
 FORMULAS = ["Li", "Fe", "O", "P", "Li2O", "Fe2O3", "FeO", "LiFeO2", "P2O5", "FePO4", "LiFePO4", "Li3PO4", "Fe3O4"]
 
@@ -133,6 +126,10 @@ def test_a_hull_is_found_in_the_folder_that_was_named_when_it_was_built(tmp_path
     build_hull(reference_entries()[1:], LennardJones(), HullConfig(window=0.0), tmp_path)
     with pytest.raises(SourceError, match="several hulls"):
         ReferenceHull.load(tmp_path)
+    part = next(tmp_path.glob("*/static/part-*.parquet"))
+    part.write_bytes(part.read_bytes()[:100])
+    with pytest.raises(SourceError, match="cannot be read as parquet"):
+        ReferenceHull.load(part.parents[1])
 
 
 def test_the_key_knows_entries_and_settings():
