@@ -12,10 +12,10 @@ import pyarrow as pa
 from cluster.campaign import run_campaign
 from cluster.decode import structure_columns
 from cluster.lineage import finish_stage, require_stage
+from cluster.mof_library import library_path
 from cluster.mof_sample import MOF_SAMPLE_SCHEMA
 from cluster.parts import Shard, read_part, shards_of_parts
-from cluster.run import AnyRun, MofRun
-from matgen.errors import StageError
+from cluster.run import MofRun
 from matgen.mof.assemble import Assembly, AssemblyInput, assemble, feasibility
 from matgen.mof.block_library import BlockLibrary
 from matgen.mof.handedness import with_best_hands
@@ -24,11 +24,9 @@ from matgen.mof_config import MofDecodeConfig
 
 logger = logging.getLogger(__name__)
 
-LIBRARY = "blocks.safetensors"
 _floats, _shorts = pa.list_(pa.float64()), pa.list_(pa.int16())
 
 MOF_DECODED_FIELDS = [
-    ("block_index", pa.list_(pa.int32())),
     ("block_identities", pa.list_(pa.string())),
     ("block_distances", pa.list_(pa.float32())),
     ("mirrored", pa.list_(pa.bool_())),
@@ -89,7 +87,7 @@ class MofDecodeWork:
         return columns
 
     def _choices(self, row: Mapping[str, Any]) -> list[Choice]:
-        """Choices of blocks, those that pass the feasibility gate first."""
+        """Choices of blocks that pass the feasibility gate, the one that the centres were drawn for first."""
         count = row["num_blocks"]
         sampled = SampledBlocks(
             embedding=np.asarray(row["embedding"], dtype=np.float64).reshape(count, -1),
@@ -97,8 +95,17 @@ class MofDecodeWork:
             num_connections=np.asarray(row["num_connections"], dtype=np.float64),
         )
         choices = list(self.lookup.choices(sampled, np.random.default_rng(int(row["sample_id"]))))
+        if row.get("block_index") is not None:
+            choices = self._with_drawn(np.asarray(row["block_index"], dtype=np.int64), sampled, choices)
         feasible = [feasibility(self._input(row, choice)) is None for choice in choices]
         return [c for c, good in zip(choices, feasible) if good] or choices[:1]
+
+    def _with_drawn(self, index: np.ndarray, sampled: SampledBlocks, choices: list[Choice]) -> list[Choice]:
+        assert self.library.embedding is not None
+        distance = np.linalg.norm(self.library.embedding[index] - sampled.embedding, axis=1)
+        drawn = Choice(index, distance, int(self.lookup.surplus[index].sum()) == 0)
+        others = [choice for choice in choices if not np.array_equal(choice.index, index)]
+        return [drawn, *others][: self.config.lookup.num_tries]
 
     def _input(self, row: Mapping[str, Any], choice: Choice) -> AssemblyInput:
         return AssemblyInput(
@@ -144,21 +151,6 @@ def assembly_columns(assembly: Assembly) -> dict[str, Any]:
 def _rank(assembly: Assembly) -> tuple[int, int]:
     """Lower is better."""
     return ("ok", "clash", "open", "infeasible").index(assembly.status), assembly.num_open
-
-
-def library_path(run: AnyRun) -> Path:
-    """Return the library that goes with the run's checkpoint: beside it, or that of the stage embed.
-
-    Raises:
-        StageError: there is none.
-    """
-    candidates = [run.directory("embed") / "blocks_train.safetensors"]
-    if run.checkpoint is not None:
-        candidates = [run.checkpoint / LIBRARY, run.checkpoint.parent / "embedded" / "blocks_train.safetensors"]
-    for path in candidates:
-        if path.is_file():
-            return path
-    raise StageError(f"{candidates[0]} is missing: no library of building blocks to decode with")
 
 
 def mof_decode(run: MofRun) -> dict[str, Any]:

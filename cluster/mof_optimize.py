@@ -12,6 +12,7 @@ import torch
 
 from cluster.campaign import run_campaign
 from cluster.lineage import finish_stage
+from cluster.mof_library import LibraryChooser, chooser_of
 from cluster.mof_sample import MOF_SAMPLE_SCHEMA, MofSampleWork, load_mofdiff, sample_columns, sample_shards
 from cluster.run import AnyRun, MofRun
 from matgen.data.mof_collate import collate_frameworks
@@ -59,6 +60,7 @@ class MofOptimizeWork(MofSampleWork):
         index: place of the property among the model's.
         embedded: folder with the embedded training set, for `start` "training".
         seed: of the run.
+        choose: the library that centres are drawn for, see `MofSampleWork`.
     """
 
     schema = MOF_OPTIMIZE_SCHEMA
@@ -71,8 +73,9 @@ class MofOptimizeWork(MofSampleWork):
         index: int,
         embedded: Path | None,
         seed: int,
+        choose: LibraryChooser | None = None,
     ) -> None:
-        super().__init__(checkpoint, config, seed)
+        super().__init__(checkpoint, config, seed, choose)
         self.optimize, self.index, self.embedded = optimize, index, embedded
 
     def setup(self) -> None:
@@ -96,7 +99,7 @@ class MofOptimizeWork(MofSampleWork):
             start, names = self._start(seeds)
             before = self._predicted(start)
             request = CoarseRequest(seeds=seeds, latent=self._moved(start, seeds))
-        samples = self.model.sample(request, self.config.sampler)
+        samples = self.model.sample(request, self.config.sampler, self.choose)
         after = self._predicted(samples.latent)
         rows = sample_columns(samples)
         told = {"property": config.property, "goal": config.goal, "way": config.way, "requested": config.target}
@@ -225,12 +228,14 @@ def mof_optimize(run: MofRun) -> dict[str, Any]:
     embedded = embedded_directory(run)
     optimize = _with_start(run.experiment.optimize, embedded)
     config = OptimizeStageConfig(sample=run.experiment.sample, optimize=optimize)
-    lineage = run.open_stage("sample", config, {"checkpoint": content_hash(checkpoint)[:16]})
+    choose = chooser_of(run, model)
+    inputs = {"checkpoint": content_hash(checkpoint)[:16]} | ({} if choose is None else choose.lineage())
+    lineage = run.open_stage("sample", config, inputs)
     if lineage.complete:
         return lineage.summary
     settings = run.gpu_campaign("optimize", shard_deadline_s=6 * 3600.0, row_deadline_s=600.0)
     folder = embedded.resolve() if embedded is not None else None
-    work = MofOptimizeWork(checkpoint.resolve(), config.sample, optimize, index, folder, run.experiment.seed)
+    work = MofOptimizeWork(checkpoint.resolve(), config.sample, optimize, index, folder, run.experiment.seed, choose)
     directory = run.directory("sample")
     summary = run_campaign(work, sample_shards(config.sample), directory, settings, lineage.table_metadata).as_dict()
     summary["training_range"] = [known[index].low, known[index].high]

@@ -13,6 +13,7 @@ import torch
 
 from cluster.campaign import run_campaign
 from cluster.lineage import finish_stage
+from cluster.mof_library import LibraryChooser, chooser_of
 from cluster.parts import Shard
 from cluster.run import MofRun
 from matgen.diffusion.noise import row_seed
@@ -40,6 +41,7 @@ MOF_SAMPLE_SCHEMA = pa.schema(
         ("is_metal", pa.list_(pa.bool_())),
         ("num_connections", _floats),
         ("embedding", _floats),
+        ("block_index", pa.list_(pa.int32())),  # rows of the library, where centres were drawn for its blocks
         ("latent", _floats),
         ("predicted_properties", _floats),
     ]
@@ -51,16 +53,29 @@ class MofSampleWork:
 
     schema = MOF_SAMPLE_SCHEMA
 
-    def __init__(self, checkpoint: Path, config: MofSampleConfig, seed: int) -> None:
+    def __init__(
+        self, checkpoint: Path, config: MofSampleConfig, seed: int, choose: LibraryChooser | None = None
+    ) -> None:
+        """Nothing is loaded before `setup`.
+
+        Args:
+            checkpoint: of the model.
+            config: count, batches and sampler.
+            seed: of the run.
+            choose: the library that centres are drawn for; None where the model draws them with the blocks.
+        """
         self.checkpoint = checkpoint
         self.config = config
         self.seed = seed
+        self.choose = choose
         self.model: MOFDiff | None = None
 
     def setup(self) -> None:
-        """Load the model, onto this worker's GPU where it has one."""
+        """Load the model, onto this worker's GPU where it has one, and the library."""
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = load_mofdiff(self.checkpoint).to(self.device)
+        if self.choose is not None:
+            self.choose.setup()
 
     def load(self, shard: Shard) -> Sequence[int]:
         """The sample_ids of a shard."""
@@ -81,7 +96,7 @@ class MofSampleWork:
         """Sample a batch, one framework for each seed."""
         assert self.model is not None, "setup comes first"
         request = CoarseRequest(seeds=seeds, properties=self._wanted(len(seeds)))
-        return sample_columns(self.model.sample(request, self.config.sampler))
+        return sample_columns(self.model.sample(request, self.config.sampler, self.choose))
 
     def failed(self, row: int, status: str, reason: str) -> Mapping[str, Any]:
         """A sample that could not be drawn."""
@@ -106,8 +121,11 @@ def load_mofdiff(checkpoint: Path) -> MOFDiff:
 
 def sample_columns(samples: CoarseSamples) -> list[dict[str, Any]]:
     """Table columns of each sampled framework; one that is not finite has the status "non_finite"."""
-    fields = ("lattice", "latent", "predicted_properties", "frac_coords", "embedding", "is_metal", "num_connections")
+    fields = ("lattice", "latent", "predicted_properties", "frac_coords")
     arrays = {name: getattr(samples, name).cpu().numpy() for name in fields}
+    of_blocks = ("embedding", "is_metal", "num_connections")
+    arrays |= {name: getattr(samples.blocks, name).cpu().numpy() for name in of_blocks}
+    chosen = None if samples.chosen is None else samples.chosen.index.cpu().numpy()
     counts, metals = samples.num_blocks.tolist(), samples.num_metal.tolist()
     stops = np.cumsum(counts)
     rows = []
@@ -126,6 +144,7 @@ def sample_columns(samples: CoarseSamples) -> list[dict[str, Any]]:
                 "is_metal": arrays["is_metal"][own],
                 "num_connections": arrays["num_connections"][own],
                 "embedding": arrays["embedding"][own].ravel(),
+                "block_index": None if chosen is None else chosen[own],
                 "latent": arrays["latent"][i],
                 "predicted_properties": arrays["predicted_properties"][i],
             }
@@ -153,14 +172,16 @@ def mof_sample(run: MofRun) -> dict[str, Any]:
     started = time.monotonic()
     config = run.experiment.sample
     checkpoint = find_checkpoint(run.checkpoint or run.directory("train"))
-    known = load_mofdiff(checkpoint).statistics.num_properties
+    model = load_mofdiff(checkpoint)
+    known, choose = model.statistics.num_properties, chooser_of(run, model)
     if config.target and (len(config.target) != known or all(math.isnan(value) for value in config.target)):
         raise ConfigError(f"sample.target has {len(config.target)} values, the model knows {known} properties")
-    lineage = run.open_stage("sample", config, {"checkpoint": content_hash(checkpoint)[:16]})
+    inputs = {"checkpoint": content_hash(checkpoint)[:16]} | ({} if choose is None else choose.lineage())
+    lineage = run.open_stage("sample", config, inputs)
     if lineage.complete:
         return lineage.summary
     settings = run.gpu_campaign("sample", shard_deadline_s=6 * 3600.0, row_deadline_s=600.0)
-    work = MofSampleWork(checkpoint, config, run.experiment.seed)
+    work = MofSampleWork(checkpoint, config, run.experiment.seed, choose)
     directory = run.directory("sample")
     summary = run_campaign(work, sample_shards(config), directory, settings, lineage.table_metadata).as_dict()
     finish_stage(directory, lineage, summary, time.monotonic() - started)

@@ -10,6 +10,7 @@ from torch import nn
 
 from cluster.mof_decode import MofDecodeWork
 from cluster.mof_embed import embed
+from cluster.mof_library import LibraryChooser
 from cluster.mof_preprocess import mof_preprocess
 from cluster.mof_sample import MofSampleWork
 from cluster.mof_train import train_blocks
@@ -75,10 +76,14 @@ class Frameworks(Blocks):
         assert isinstance(model, MOFDiff)
         config = experiment.sample
         sampler = replace(config.sampler, num_steps=min(config.sampler.num_steps, model.num_steps))
-        work = MofSampleWork(Path(), replace(config, count=count, sampler=sampler), seed)
+        library, choose = records / "blocks_train.safetensors", None
+        if model.blocks is not None:
+            choose = LibraryChooser(library, experiment.decode.lookup)
+            choose.setup()
+        work = MofSampleWork(Path(), replace(config, count=count, sampler=sampler), seed, choose)
         work.model, work.device = model, next(model.parameters()).device
         rows = work.process(range(count))
-        decoder = MofDecodeWork(records / "blocks_train.safetensors", experiment.decode)
+        decoder = MofDecodeWork(library, experiment.decode)
         decoder.setup()
         decoded = [_decoded(decoder, row) for row in rows]
         status = np.array([row["status"] for row in decoded])

@@ -1,6 +1,8 @@
 """MOFDiff: a latent of a coarse framework, and a joint diffusion of its blocks' embeddings and centres given it."""
 
-import itertools
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -10,8 +12,9 @@ from matgen.data.mof_batch import CoarseBatch
 from matgen.data.mof_statistics import CoarseStatistics, lattice_from_target, lattice_target
 from matgen.diffusion.gaussian import GaussianProcess
 from matgen.diffusion.noise import CounterNoise
-from matgen.diffusion.sampler import time_grid
 from matgen.diffusion.wrapped_normal_lattice import LatticeNormalProcess, cell_unit
+from matgen.models.mofdiff_blocks import BlockSetNetwork, NoisyBlocks
+from matgen.models.mofdiff_centres import CentreNetwork
 from matgen.models.mofdiff_config import MOFDiffConfig, paper_config
 from matgen.models.mofdiff_features import BlockFeatures
 from matgen.models.mofdiff_latent import (
@@ -20,17 +23,20 @@ from matgen.models.mofdiff_latent import (
     LatentHeads,
     LatentPrediction,
     LatentPrior,
-    eps_of_velocity,
     kl_divergence,
     velocity,
 )
 from matgen.models.mofdiff_losses import CoarseLosses, combine, count_loss, mean_over_blocks, property_loss
 from matgen.models.mofdiff_properties import Properties
+from matgen.models.mofdiff_reverse import Reverse
 from matgen.models.mofdiff_sampling import (
+    BlockChooser,
+    ChosenBlocks,
     CoarseRequest,
     CoarseSamplerConfig,
     CoarseSamples,
     CoarseStream,
+    SampledFeatures,
     draw_counts,
 )
 from matgen.models.mofdiff_score import Given, NoisyFrameworks, ScoreNetwork, State, centred, per_block
@@ -39,8 +45,19 @@ from matgen.nn.gemnet import periodic_vectors
 __all__ = ["MOFDiff", "MOFDiffConfig", "paper_config"]
 
 
+class Drawn(NamedTuple):
+    """What the way back leaves: features [N, F], fractional coordinates [N, 3], and chosen blocks, if any."""
+
+    features: Tensor
+    frac_coords: Tensor
+    chosen: ChosenBlocks | None
+
+
 class MOFDiff(nn.Module):
     """The model: draw t, corrupt, predict, compare; or draw a latent, start from noise and step back.
+
+    Which blocks a framework has is drawn before where they are: centres are then diffused around real blocks, whose
+    arms say how far apart they are. Drawn together, as published, embeddings stay noisy until the centres are decided.
 
     Args:
         config: networks, processes and losses.
@@ -67,7 +84,13 @@ class MOFDiff(nn.Module):
             LatentPrior(config.prior, config.latent.dim, self.properties.condition_dim) if config.prior else None
         )
         known = config.latent.dim + 6 + 3 + self.properties.condition_dim
-        self.score = ScoreNetwork(config.score, self.features.dim, known, float(statistics.length_scale))
+        self.length_scale = float(statistics.length_scale)
+        self.blocks = None if config.blocks is None else BlockSetNetwork(config.blocks, self.features.dim, known)
+        self.score: CentreNetwork | ScoreNetwork
+        if self.blocks is None:
+            self.score = ScoreNetwork(config.score, self.features.dim, known, self.length_scale)
+        else:
+            self.score = CentreNetwork(config.centres, self.features.dim, known, self.length_scale)
         for name in ("lattice_mean", "lattice_std", "count_prob"):
             self.register_buffer(f"_{name}", getattr(statistics, name).clone(), persistent=False)
 
@@ -128,12 +151,16 @@ class MOFDiff(nn.Module):
         return self.prior.sample(z, condition, guidance, sampler.latent_steps, sampler.eta, noise)
 
     @torch.inference_mode()
-    def sample(self, request: CoarseRequest, sampler: CoarseSamplerConfig | None = None) -> CoarseSamples:
+    def sample(
+        self, request: CoarseRequest, sampler: CoarseSamplerConfig | None = None, choose: BlockChooser | None = None
+    ) -> CoarseSamples:
         """Sample one coarse framework per row of the request.
 
         Args:
             request: seeds, and what is wanted.
             sampler: number of steps and guidance; 100 steps where not given.
+            choose: takes sampled blocks to those of a library, for which centres are then drawn; not asked where
+                blocks and centres are drawn together. Where not given, centres are drawn for the blocks as sampled.
 
         Raises:
             ValueError: the request wants more blocks than the training set has, or properties of another number.
@@ -149,8 +176,38 @@ class MOFDiff(nn.Module):
         unguided = None
         if sampler.score_guidance != 0 and bool(condition.any()):
             unguided = self._given(predicted.lattice, num_blocks, num_metal, z, torch.zeros_like(condition))
-        state = self._reverse(given, unguided, noise, sampler)
-        return self._samples(state, given, num_metal, z, predicted)
+        reverse = Reverse(
+            features=self.feature_process,
+            coords=self.coord_process,
+            given=given,
+            unguided=unguided,
+            noise=noise,
+            sampler=sampler,
+            velocity=self.config.feature_output == "velocity",
+        )
+
+        def chosen(features: Tensor) -> ChosenBlocks | None:
+            return None if choose is None else choose(self._sampled_features(features, num_blocks))
+
+        drawn = self._reverse(reverse, chosen)
+        return CoarseSamples(
+            num_blocks=num_blocks,
+            num_metal=num_metal,
+            lattice=given.lattice,
+            latent=z,
+            predicted_properties=self.properties.restore(predicted.properties),
+            graph_index=given.graph_index,
+            frac_coords=drawn.frac_coords,
+            blocks=self._sampled_features(drawn.features, num_blocks),
+            chosen=drawn.chosen,
+        )
+
+    def _sampled_features(self, features: Tensor, num_blocks: Tensor) -> SampledFeatures:
+        embedding, metal, connections = self.features.decode(features)
+        nothing = torch.zeros_like(embedding[:, 0])
+        metal = nothing if metal is None else metal
+        connections = nothing * torch.nan if connections is None else connections
+        return SampledFeatures(num_blocks, embedding, metal > 0, metal, connections)
 
     def _framework(self, batch: CoarseBatch) -> CoarseGraph:
         target = lattice_target(batch.lattice, batch.num_blocks)
@@ -162,7 +219,7 @@ class MOFDiff(nn.Module):
             features=self.features.encode(batch.embedding, batch.is_metal, batch.num_connections),
             graph_index=batch.graph_index,
             edge_index=batch.edge_index,
-            vectors=vectors / self.score.length_scale,
+            vectors=vectors / self.length_scale,
             num_blocks=batch.num_blocks,
             num_metal=metal,
             lattice=(target - self._lattice_mean) / self._lattice_std,
@@ -190,27 +247,33 @@ class MOFDiff(nn.Module):
             return cell_unit(cell)
         sizes = self._count_prob.sum(1).double()
         mean_blocks = (sizes * torch.arange(len(sizes), device=sizes.device)).sum()
-        return (self.score.length_scale * mean_blocks.pow(1 / 3)).expand(len(cell))
+        return (self.length_scale * mean_blocks.pow(1 / 3)).expand(len(cell))
 
     def _diffusion_losses(
         self, batch: CoarseBatch, framework: CoarseGraph, given: Given, t: Tensor, noise: CounterNoise
     ) -> tuple[Tensor, Tensor]:
+        """Losses of centres and features; a part whose weight is 0 is not computed."""
         index = batch.graph_index
         sigma = self.coord_process.sigma(t, given.sigma_unit)
         eps_x = per_block(noise, 0, CoarseStream.COORDS, 3, given.num_blocks)
         eps_h = per_block(noise, 0, CoarseStream.FEATURES, self.features.dim, given.num_blocks)
         x_t, target_x = self.coord_process.corrupt(batch.frac_coords, given.lattice, index, sigma, eps_x)
         h_t = self.feature_process.corrupt(framework.features, t[index], eps_h)
-        out_h, out_x = self._denoise(State(h_t, x_t), given, t)
-        target_h = eps_h
+        target_x, target_h = centred(target_x, index, batch.num_blocks), eps_h
         if self.config.feature_output == "velocity":
             target_h = velocity(self.feature_process, framework.features, eps_h, t[index])
-        error_x = 0.5 * (out_x - centred(target_x, index, batch.num_blocks)).square().sum(-1)
+        weights = self.config.weights
+        if self.blocks is None:
+            out_h, out_x = self._denoise(State(h_t, x_t), t, given)
+        else:
+            out_h = self._feature_outputs(h_t, t, given)[0] if weights.features else target_h
+            out_x = self._denoise(State(framework.features, x_t), t, given)[0] if weights.coords else target_x
+        error_x = 0.5 * (out_x - target_x).square().sum(-1)
         error_h = (out_h - target_h).square().mean(-1)
         return mean_over_blocks(error_x, index, batch.num_blocks), mean_over_blocks(error_h, index, batch.num_blocks)
 
-    def _denoise(self, state: State, given: Given, t: Tensor) -> tuple[Tensor, Tensor]:
-        """The network's output for the features, and sigma times the score of the centres."""
+    def _denoise(self, state: State, t: Tensor, given: Given) -> tuple[Tensor, ...]:
+        """Outputs of the score network: for features that are diffused with the centres; sigma times their score."""
         noisy = NoisyFrameworks(
             features=state.features,
             frac_coords=state.frac_coords,
@@ -220,10 +283,16 @@ class MOFDiff(nn.Module):
             time=t.float() / self.num_steps,
             known=given.known,
         )
-        out_h, out_x = self.score(noisy)
+        *out_h, out_x = self.score(noisy)
         if self.config.score_gain:
             out_x = out_x * self.coord_process.gain(t).to(out_x.dtype)[given.graph_index, None]
-        return out_h, out_x
+        return *out_h, out_x
+
+    def _feature_outputs(self, features: Tensor, t: Tensor, given: Given) -> tuple[Tensor]:
+        """The output for the features of blocks that have no centres yet."""
+        assert self.blocks is not None, "features are diffused together with the centres"
+        time = t.float() / self.num_steps
+        return (self.blocks(NoisyBlocks(features, given.graph_index, given.num_blocks, time, given.known)),)
 
     def _prior_loss(self, z: Tensor, condition: Tensor, noise: CounterNoise) -> Tensor:
         if self.prior is None:
@@ -247,53 +316,26 @@ class MOFDiff(nn.Module):
         temperature = sampler.count_temperature
         return draw_counts(predicted.num_blocks, predicted.num_metal, self._count_prob, request, uniform, temperature)
 
-    def _reverse(
-        self, given: Given, unguided: Given | None, noise: CounterNoise, sampler: CoarseSamplerConfig
-    ) -> State:
-        index, dim = given.graph_index, self.features.dim
-        state = State(
-            per_block(noise, 0, CoarseStream.FEATURES_START, dim, given.num_blocks),
-            per_block(noise, 0, CoarseStream.COORDS_START, 3, given.num_blocks, uniform=True),
-        )
-        grid = time_grid(sampler.num_steps, self.num_steps, sampler.grid_power).tolist()
-        for t_now, t_next in itertools.pairwise(grid):
-            t = torch.full_like(given.num_blocks, t_now)
-            s = torch.full_like(t, t_next)
-            out_h, out_x = self._denoise(state, given, t)
-            if unguided is not None:
-                plain_h, plain_x = self._denoise(state, unguided, t)
-                out_h = out_h + sampler.score_guidance * (out_h - plain_h)
-                out_x = out_x + sampler.score_guidance * (out_x - plain_x)
-            if self.config.feature_output == "velocity":
-                out_h = eps_of_velocity(self.feature_process, state.features, out_h, t[index])
-            noise_h = per_block(noise, t_now, CoarseStream.FEATURES_START, dim, given.num_blocks)
-            noise_x = per_block(noise, t_now, CoarseStream.COORDS, 3, given.num_blocks)
-            sigma_t, sigma_s = (self.coord_process.sigma(step, given.sigma_unit) for step in (t, s))
-            score = out_x / sigma_t[index, None]
-            state = State(
-                self.feature_process.reverse_step(state.features, out_h, t[index], s[index], noise_h, sampler.eta),
-                self.coord_process.reverse_step(
-                    state.frac_coords, score, given.lattice, index, sigma_t, sigma_s, noise_x, sampler.eta
-                ),
-            )
-        return state
+    def _reverse(self, reverse: Reverse, choose: Callable[[Tensor], ChosenBlocks | None]) -> Drawn:
+        """All blocks first, then their centres; or both together."""
+        if self.blocks is None:
+            return self._reverse_together(reverse)
+        features, coords = reverse.start_features(self.features.dim), reverse.start_centres()
+        for t, s in reverse.times():
+            (out_h,) = reverse.guided(partial(self._feature_outputs, features, t))
+            features = reverse.step_features(features, out_h, t, s)
+        chosen, exact = choose(features), features
+        if chosen is not None:
+            exact = self.features.encode(chosen.embedding, chosen.is_metal, chosen.num_connections)
+        for t, s in reverse.times():
+            (out_x,) = reverse.guided(partial(self._denoise, State(exact, coords), t))
+            coords = reverse.step_centres(coords, out_x, t, s)
+        return Drawn(features, coords, chosen)
 
-    def _samples(
-        self, state: State, given: Given, num_metal: Tensor, z: Tensor, predicted: LatentPrediction
-    ) -> CoarseSamples:
-        embedding, metal, connections = self.features.decode(state.features)
-        nothing = torch.zeros_like(embedding[:, 0])
-        metal = nothing if metal is None else metal
-        return CoarseSamples(
-            num_blocks=given.num_blocks,
-            num_metal=num_metal,
-            lattice=given.lattice,
-            latent=z,
-            predicted_properties=self.properties.restore(predicted.properties),
-            graph_index=given.graph_index,
-            frac_coords=state.frac_coords,
-            embedding=embedding,
-            is_metal=metal > 0,
-            metal_score=metal,
-            num_connections=nothing * torch.nan if connections is None else connections,
-        )
+    def _reverse_together(self, reverse: Reverse) -> Drawn:
+        features, coords = reverse.start_features(self.features.dim), reverse.start_centres()
+        for t, s in reverse.times():
+            out_h, out_x = reverse.guided(partial(self._denoise, State(features, coords), t))
+            features = reverse.step_features(features, out_h, t, s)
+            coords = reverse.step_centres(coords, out_x, t, s)
+        return Drawn(features, coords, None)

@@ -1,5 +1,6 @@
 """What frameworks to make, how, and what comes out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -90,8 +91,47 @@ class CoarseRequest:
 
 
 @dataclass(frozen=True, eq=False)
+class SampledFeatures:
+    """What is sampled of the blocks of B frameworks.
+
+    Attributes:
+        num_blocks: int64[B].
+        embedding: float32[n, D], not standardised: compare with the library's.
+        is_metal: bool[n]; all False where the model does not diffuse it (look at the embedding then).
+        metal_score: float32[n], near 1 for metal nodes and -1 for others; 0 where not diffused.
+        num_connections: float32[n], not rounded; NaN where not diffused.
+    """
+
+    num_blocks: Int[Tensor, "B"]
+    embedding: Float[Tensor, "n D"]
+    is_metal: Bool[Tensor, "n"]
+    metal_score: Float[Tensor, "n"]
+    num_connections: Float[Tensor, "n"]
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenBlocks:
+    """Blocks of a library that stand for sampled ones.
+
+    Attributes:
+        index: int64[n], rows of the library.
+        embedding: float32[n, D], theirs.
+        is_metal: bool[n].
+        num_connections: int64[n].
+    """
+
+    index: Int[Tensor, "n"]
+    embedding: Float[Tensor, "n D"]
+    is_metal: Bool[Tensor, "n"]
+    num_connections: Int[Tensor, "n"]
+
+
+BlockChooser = Callable[[SampledFeatures], ChosenBlocks]
+
+
+@dataclass(frozen=True, eq=False)
 class CoarseSamples:
-    """Sampled coarse frameworks, one after the other, before any block is looked up.
+    """Sampled coarse frameworks, one after the other.
 
     Attributes:
         num_blocks: int64[B].
@@ -101,10 +141,8 @@ class CoarseSamples:
         predicted_properties: float32[B, P] of the property head, not standardised.
         graph_index: int64[n].
         frac_coords: float32[n, 3] in [0, 1).
-        embedding: float32[n, D], not standardised: compare with the library's.
-        is_metal: bool[n]; all False where the model does not diffuse it (look at the embedding then).
-        metal_score: float32[n], near 1 for metal nodes and -1 for others; 0 where not diffused.
-        num_connections: float32[n], not rounded; NaN where not diffused.
+        blocks: as sampled, before any was looked up.
+        chosen: the blocks that centres were drawn for; None where embeddings and centres were drawn together.
     """
 
     num_blocks: Int[Tensor, "B"]
@@ -114,10 +152,8 @@ class CoarseSamples:
     predicted_properties: Float[Tensor, "B P"]
     graph_index: Int[Tensor, "n"]
     frac_coords: Float[Tensor, "n 3"]
-    embedding: Float[Tensor, "n D"]
-    is_metal: Bool[Tensor, "n"]
-    metal_score: Float[Tensor, "n"]
-    num_connections: Float[Tensor, "n"]
+    blocks: SampledFeatures
+    chosen: ChosenBlocks | None
 
 
 def draw_counts(

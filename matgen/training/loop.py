@@ -16,7 +16,7 @@ from matgen.settings import to_dict
 from matgen.training.checkpoint import find_checkpoint, load_weights, repair_best, restore, save_checkpoint
 from matgen.training.dataset import TrainingError, TrainingSet, WeightedBatches
 from matgen.training.history import History
-from matgen.training.optimizer import Ema, build_optimizer, learning_rate
+from matgen.training.optimizer import Ema, build_optimizer, freeze, learning_rate
 from matgen.training.progress import Clock, progress_bar, progress_words
 from matgen.training.state import TrainConfig, TrainState
 from matgen.training.step import LossModule, Workers, evaluate, train_step
@@ -96,6 +96,7 @@ class Trainer:
         last = self.folder / "last"
         if init_from is not None and not last.exists():
             load_weights(model, find_checkpoint(init_from) / "weights.safetensors")
+        freeze(model, config.frozen)
         optimizer = build_optimizer(model, config.learning_rate, config.betas, config.weight_decay)
         state = TrainState(model=model, optimizer=optimizer, ema=Ema(model, config.ema_decay))
         if last.exists():

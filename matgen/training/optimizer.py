@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from matgen.errors import ConfigError
+
 
 def learning_rate(
     step: int,
@@ -47,6 +49,22 @@ def learning_rate(
         case _:
             raise ValueError(f"decay must be cosine, linear or constant, not {decay!r}")
     return base * (share if decay == "constant" else final + (1 - final) * share)
+
+
+def freeze(model: nn.Module, beginnings: tuple[str, ...]) -> None:
+    """Leave weights as they are whose names begin with one of these.
+
+    Raises:
+        ConfigError: no name begins so.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    unknown = [start for start in beginnings if not any(name.startswith(start) for name in names)]
+    if unknown:
+        parts = ", ".join(sorted({name.split(".")[0] for name in names}))
+        raise ConfigError(f"train.frozen: no weights begin with {', '.join(unknown)} (there are: {parts})")
+    for name, parameter in model.named_parameters():
+        if name.startswith(beginnings):
+            parameter.requires_grad_(False)
 
 
 def build_optimizer(model: nn.Module, rate: float, betas: tuple[float, float], weight_decay: float) -> torch.optim.Adam:

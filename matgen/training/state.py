@@ -44,6 +44,7 @@ class TrainConfig:
         log_every: steps between lines of the history.
         seed: of shuffles, noise, augmentation and initial weights.
         max_skipped: steps in a row with a loss or gradient that is not finite, after which training gives up.
+        frozen: beginnings of the names of weights that stay as they are, say "encoder." and "heads.".
         augment: what is drawn anew each time a crystal is seen; of crystals only.
     """
 
@@ -73,6 +74,7 @@ class TrainConfig:
     log_every: int = 20
     seed: int = 0
     max_skipped: int = 100
+    frozen: tuple[str, ...] = field(default=(), metadata=ADDED)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def total_steps(self, num_rows: int) -> int:

@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from cluster.decode import stored_structure
 from cluster.mof_comparison import framework_rms
 from cluster.mof_decode import MofDecodeWork
+from cluster.mof_library import LibraryChooser
 from cluster.mof_relax import MofRelaxWork, relaxed_framework, stored_bonds
+from matgen.models.mofdiff_sampling import SampledFeatures
 from matgen.mof.block_library import BlockLibrary
 from matgen.mof.building_block import METAL_NODE
 from matgen.mof.decompose import decompose
@@ -121,3 +124,35 @@ def test_what_closed_is_relaxed_and_the_rest_keeps_its_status(decoded: list[Mapp
     assert relaxed_framework(relaxed[1]) is None
     none = MofRelaxWork(MofRelaxConfig(max_atoms=5)).process(full[:1])
     assert none[0]["relax_status"] == "not_run" and none[0]["status"] == "ok"
+
+
+def test_the_blocks_that_centres_were_drawn_for_come_first(
+    decoder: MofDecodeWork, frameworks: dict[str, Framework], embeddings: dict[str, np.ndarray]
+) -> None:
+    row = sample(0, frameworks["mof5"], embeddings)
+    (looked_up,) = decoder.process([row])
+    elsewhere = np.zeros_like(row["embedding"]) + 1e3
+    (drawn,) = decoder.process([{**row, "embedding": elsewhere, "block_index": looked_up["block_index"]}])
+    assert drawn["status"] == "ok" and drawn["block_identities"] == looked_up["block_identities"]
+    assert min(drawn["block_distances"]) > 100  # from what was sampled
+
+
+def test_a_chooser_takes_sampled_blocks_to_those_of_the_library(
+    decoder: MofDecodeWork, frameworks: dict[str, Framework], embeddings: dict[str, np.ndarray]
+) -> None:
+    chooser = LibraryChooser(decoder.path, decoder.config.lookup)
+    chooser.setup()
+    rows = [sample(k, frameworks[name], embeddings) for k, name in enumerate(NAMES)]
+    features = SampledFeatures(
+        num_blocks=torch.tensor([row["num_blocks"] for row in rows]),
+        embedding=torch.tensor(np.concatenate([row["embedding"] for row in rows]).reshape(-1, 8)).float(),
+        is_metal=torch.tensor(np.concatenate([row["is_metal"] for row in rows])),
+        metal_score=torch.zeros(sum(row["num_blocks"] for row in rows)),
+        num_connections=torch.tensor(np.concatenate([row["num_connections"] for row in rows])).float(),
+    )
+    chosen = chooser(features)
+    found = [decoder.library.identity(int(index)) for index in chosen.index]
+    assert found == [block.identity for name in NAMES for block in frameworks[name].blocks]
+    assert chosen.is_metal.tolist() == features.is_metal.tolist()
+    assert chosen.num_connections.tolist() == features.num_connections.tolist()
+    torch.testing.assert_close(chosen.embedding, features.embedding, rtol=0, atol=0.1)

@@ -12,6 +12,8 @@ from matgen.diffusion.noise import CounterNoise, row_seed
 from matgen.diffusion.schedule import ScheduleConfig, SigmaConfig
 from matgen.diffusion.wrapped_normal_lattice import LatticeNormalConfig
 from matgen.models.mofdiff import MOFDiff, MOFDiffConfig, paper_config
+from matgen.models.mofdiff_blocks import BlockSetConfig
+from matgen.models.mofdiff_centres import CentreConfig
 from matgen.models.mofdiff_latent import LatentConfig, PriorConfig
 from matgen.models.mofdiff_score import ScoreConfig
 from matgen.nn.gemnet import GemNetConfig, GraphConfig, NeighborConfig, ReadoutConfig, nearest_neighbors
@@ -24,10 +26,13 @@ LATENT = LatentConfig(
 TINY = MOFDiffConfig(
     latent=LATENT,
     score=ScoreConfig(neighbors=NeighborConfig(max_neighbors=8), graph=GRAPH, network=NET, condition_dim=16),
+    blocks=BlockSetConfig(hidden=16, num_layers=2, num_heads=2, condition_dim=8),
+    centres=CentreConfig(hidden=16, num_layers=2, num_heads=2, pair_dim=8, condition_dim=8, num_radial=8),
     prior=PriorConfig(hidden=24, num_layers=1, process=GaussianConfig(schedule=ScheduleConfig(num_steps=100))),
     features=GaussianConfig(schedule=ScheduleConfig(num_steps=100)),
     coords=LatticeNormalConfig(sigmas=SigmaConfig(num_steps=100, sigma_min=0.002, sigma_max=0.6)),
 )
+TOGETHER = replace(TINY, blocks=None)
 PAPER = replace(
     paper_config(),
     latent=LATENT,
@@ -35,7 +40,7 @@ PAPER = replace(
     features=TINY.features,
     coords=LatticeNormalConfig(sigmas=SigmaConfig(num_steps=100, sigma_min=0.001, sigma_max=10.0)),
 )
-VARIANTS = pytest.mark.parametrize("config", [TINY, PAPER], ids=["default", "paper"])
+VARIANTS = pytest.mark.parametrize("config", [TINY, TOGETHER, PAPER], ids=["default", "together", "paper"])
 
 
 def made_up(num_frameworks=6, seed=0, smallest=1) -> CoarseBatch:

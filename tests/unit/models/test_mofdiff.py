@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from mofdiff_cases import BATCH, STATISTICS, TINY, VARIANTS, losses, made_up, model_of, take
+from mofdiff_cases import BATCH, STATISTICS, TINY, TOGETHER, VARIANTS, losses, made_up, model_of, take
 
 from matgen.diffusion.noise import CounterNoise, row_seed
 from matgen.diffusion.wrapped_normal_lattice import LatticeNormalConfig
 from matgen.models.mofdiff import MOFDiff, paper_config
 from matgen.models.mofdiff_losses import property_loss
-from matgen.models.mofdiff_sampling import CoarseRequest, CoarseSamplerConfig, draw_counts
+from matgen.models.mofdiff_sampling import ChosenBlocks, CoarseRequest, CoarseSamplerConfig, draw_counts
 from matgen.models.mofdiff_score import State
 
 
@@ -81,14 +81,14 @@ def test_geometry_reaches_the_latent_of_frameworks_with_long_edges():
 
 
 def test_the_score_turns_with_the_cell():
-    batch, model = made_up(5), model_of()
+    batch, model = made_up(5), model_of(TOGETHER)
     lattice = model._framework(batch).lattice
     given = model._given(lattice, batch.num_blocks, batch.num_blocks // 2, model.encode(batch), torch.zeros(5, 4))
     state = State(torch.randn(len(batch.graph_index), model.features.dim), batch.frac_coords)
     rotation = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]
     t = torch.full((5,), 30)
-    features, score = model._denoise(state, given, t)
-    turned_features, turned = model._denoise(state, replace(given, lattice=given.lattice @ rotation), t)
+    features, score = model._denoise(state, t, given)
+    turned_features, turned = model._denoise(state, t, replace(given, lattice=given.lattice @ rotation))
     torch.testing.assert_close(turned_features, features, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(turned, score @ rotation, rtol=1e-3, atol=1e-4)
     sums = torch.zeros(5, 3).index_add(0, batch.graph_index, score)
@@ -107,9 +107,9 @@ def test_samples_depend_on_their_own_seed_alone(config):
     nodes = torch.cat([torch.nonzero(whole.graph_index == row)[:, 0] for row in rows])
     difference = part.frac_coords - whole.frac_coords[nodes]
     torch.testing.assert_close(difference - difference.round(), torch.zeros_like(difference), rtol=0, atol=1e-3)
-    torch.testing.assert_close(part.embedding, whole.embedding[nodes], rtol=1e-3, atol=1e-3)
-    for name in ("lattice", "frac_coords", "embedding", "latent"):
-        assert torch.isfinite(getattr(whole, name)).all()
+    torch.testing.assert_close(part.blocks.embedding, whole.blocks.embedding[nodes], rtol=1e-3, atol=1e-3)
+    for values in (whole.lattice, whole.frac_coords, whole.blocks.embedding, whole.latent):
+        assert torch.isfinite(values).all()
     assert ((whole.frac_coords >= 0) & (whole.frac_coords < 1)).all()
     assert whole.graph_index.bincount().tolist() == whole.num_blocks.tolist()
 
@@ -130,7 +130,7 @@ def test_what_is_asked_for_is_made():
     assert made.num_metal[[0, 2, 3]].tolist() == [1, 7, 0]
     torch.testing.assert_close(made.latent, latent)
     other = model.sample(replace(request, properties=torch.tensor([[9.0, 1.0]] * 4)), sampler)
-    assert (other.embedding[:3] - made.embedding[:3]).abs().max() > 1e-5  # the score network is told
+    assert (other.blocks.embedding[:3] - made.blocks.embedding[:3]).abs().max() > 1e-5  # the score network is told
     with pytest.raises(ValueError, match="9 blocks"):
         model.sample(CoarseRequest(seeds=seeds, num_blocks=torch.full((4,), 9)))
     with pytest.raises(ValueError, match="3 properties"):
@@ -192,7 +192,7 @@ def test_frameworks_are_learnt_by_heart_and_made_again():
     made = model.sample(request, CoarseSamplerConfig(num_steps=20, count_temperature=0.0))
     assert made.num_blocks.tolist() == wanted.tolist()
     torch.testing.assert_close(made.lattice.det().abs(), batch.lattice.det().abs(), rtol=0.4, atol=0)
-    spread = (made.embedding - batch.embedding.mean(0)) / batch.embedding.std(0)
+    spread = (made.blocks.embedding - batch.embedding.mean(0)) / batch.embedding.std(0)
     assert 0.3 < spread.square().mean() < 2  # of the size of the data
 
 
@@ -205,3 +205,55 @@ def test_the_published_size():
     model = MOFDiff(paper_config(), STATISTICS)
     assert 10e6 < sum(p.numel() for p in model.score.parameters()) < 13e6
     assert model.num_steps == 2000
+
+
+def test_centres_know_no_origin_no_order_and_no_orientation():
+    batch, model = made_up(5, smallest=2), model_of()
+    index = batch.graph_index
+    rotation = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]
+
+    def output(frac, features, lattice=batch.lattice):
+        target = model._framework(replace(batch, lattice=lattice)).lattice
+        given = model._given(target, batch.num_blocks, batch.num_blocks // 2, torch.zeros(5, 8), torch.zeros(5, 4))
+        return model._denoise(State(features, frac), torch.full((5,), 30), given)[0]
+
+    features = torch.randn(len(index), model.features.dim, generator=torch.Generator().manual_seed(2))
+    plain = output(batch.frac_coords, features)
+    close = {"rtol": 1e-3, "atol": 1e-4}
+    torch.testing.assert_close(output((batch.frac_coords + torch.rand(5, 3)[index]) % 1, features), plain, **close)
+    torch.testing.assert_close(output(batch.frac_coords, features, batch.lattice @ rotation), plain, **close)
+    order = torch.argsort(index + 0.9 * torch.rand(len(index)))
+    torch.testing.assert_close(output(batch.frac_coords[order], features[order]), plain[order], **close)
+    assert torch.zeros(5, 3).index_add(0, index, plain).abs().max() < 1e-4 < plain.abs().max()
+
+
+def test_centres_are_drawn_for_the_chosen_blocks():
+    model, sampler = model_of(), CoarseSamplerConfig(num_steps=4, latent_steps=4)
+    request = CoarseRequest(seeds=row_seed(5, torch.arange(3)))
+    asked = []
+
+    def choose(place):
+        def chosen(sampled):
+            asked.append(sampled)
+            count = len(sampled.embedding)
+            embedding, whole = torch.full_like(sampled.embedding, place), torch.ones(count, dtype=torch.int64)
+            return ChosenBlocks(torch.arange(count), embedding, sampled.is_metal, whole)
+
+        return chosen
+
+    one, same, other = (model.sample(request, sampler, choose(place)) for place in (1.0, 1.0, 2.0))
+    torch.testing.assert_close(asked[0].embedding, one.blocks.embedding)
+    assert one.chosen is not None and len(one.chosen.index) == int(one.num_blocks.sum())
+    torch.testing.assert_close(one.frac_coords, same.frac_coords)
+    torch.testing.assert_close(one.blocks.embedding, other.blocks.embedding)  # blocks do not know of the choice
+    assert (one.frac_coords - other.frac_coords).abs().max() > 1e-4
+    together = model_of(TOGETHER).sample(request, sampler, choose(1.0))
+    assert together.chosen is None and len(asked) == 3
+
+
+def test_a_part_without_weight_is_not_computed():
+    config = replace(TINY, weights=replace(TINY.weights, coords=0.0))
+    model = model_of(config)
+    losses(model, BATCH)["total"].backward()
+    assert all(parameter.grad is None for parameter in model.score.parameters())
+    assert all(parameter.grad is not None for parameter in model.blocks.parameters())

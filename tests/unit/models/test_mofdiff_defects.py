@@ -4,7 +4,7 @@ import itertools
 from dataclasses import replace
 
 import torch
-from mofdiff_cases import BATCH, TINY, losses, made_up, model_of, statistics_of
+from mofdiff_cases import BATCH, TINY, TOGETHER, losses, made_up, model_of, statistics_of
 from test_block_encoder import made_up_blocks, select
 from test_block_encoder import model_of as encoder_of
 
@@ -78,11 +78,11 @@ def test_d9_the_number_of_metal_nodes_is_used_in_sampling():
 
 def test_d10_neighbouring_times_are_told_apart_and_features_have_unit_variance():
     """Published: shown as beta_t, which hardly moves over half of the schedule, and |h| = 1 against unit noise."""
-    model, batch = model_of(replace(TINY, score_gain=False)), made_up(4, smallest=2)
+    model, batch = model_of(replace(TOGETHER, score_gain=False)), made_up(4, smallest=2)
     framework = model._framework(batch)
     given = model._given(framework.lattice, batch.num_blocks, framework.num_metal, torch.zeros(4, 8), torch.zeros(4, 4))
     state = State(framework.features, batch.frac_coords)
-    outputs = [model._denoise(state, given, torch.full((4,), t))[0] for t in (1, 2, 3, 100)]
+    outputs = [model._denoise(state, torch.full((4,), t), given)[0] for t in (1, 2, 3, 100)]
     spread = outputs[0].std()
     assert all((a - b).abs().max() > 1e-3 * spread for a, b in itertools.pairwise(outputs))
     statistics = statistics_of(BATCH)
