@@ -112,6 +112,7 @@ def _embed_split(records: Path, directory: Path, split: str, model: BlockEncoder
 
 
 def _statistics(directory: Path) -> CoarseStatistics:
-    embedding = BlockRecords.load(directory / "blocks_train.safetensors").embedding
-    assert embedding is not None
-    return build_statistics(CoarseRecords.load(directory / "coarse_train.safetensors"), embedding)
+    blocks = BlockRecords.load(directory / "blocks_train.safetensors")
+    assert blocks.embedding is not None
+    frameworks = CoarseRecords.load(directory / "coarse_train.safetensors")
+    return build_statistics(frameworks, blocks.embedding, blocks.conformer_offsets)

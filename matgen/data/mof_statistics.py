@@ -18,6 +18,7 @@ from matgen.geometry.lattice import k_from_lattice, lattice_from_k
 from matgen.shapes import Float, Int
 
 _MIN_STD = 0.05
+_CONFORMERS = 3  # of one identity, in the table of blocks
 
 
 def lattice_target(lattice: Float[Tensor, "B 3 3"], num_blocks: Int[Tensor, "B"]) -> Float[Tensor, "B 6"]:
@@ -55,6 +56,9 @@ class CoarseStatistics:
         connection_prob: float32[2, Cmax + 1], share of each number of connections among other blocks (0) and metal
             nodes (1).
         property_mean, property_std: float32[P] over the known values; 0 and 1 where none is known.
+        block_embedding: float32[M, D] of the blocks that there are; of one identity the first few conformers.
+        block_is_metal, block_connections: float32[M].
+        block_share: float32[M], share of each among all blocks of all frameworks.
     """
 
     file_name: ClassVar[str] = "statistics.safetensors"
@@ -68,6 +72,10 @@ class CoarseStatistics:
     connection_prob: Tensor
     property_mean: Tensor
     property_std: Tensor
+    block_embedding: Tensor
+    block_is_metal: Tensor
+    block_connections: Tensor
+    block_share: Tensor
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors by name."""
@@ -116,15 +124,22 @@ class CoarseStatistics:
         if set(tensors) != names:
             missing, unknown = sorted(names - set(tensors)), sorted(set(tensors) - names)
             raise CheckpointError(f"{path}: tensors missing {missing}, unknown {unknown}")
-        return cls(**tensors)
+        return cls(**{name: tensor.float() for name, tensor in tensors.items()})
 
 
-def build_statistics(records: CoarseRecords, embeddings: np.ndarray, max_blocks: int | None = None) -> CoarseStatistics:
+def build_statistics(
+    records: CoarseRecords,
+    embeddings: np.ndarray,
+    conformer_offsets: np.ndarray | None = None,
+    max_blocks: int | None = None,
+) -> CoarseStatistics:
     """Count the training frameworks.
 
     Args:
         records: the training set, at least one framework.
         embeddings: float32[N, D] of the building blocks that it refers to.
+        conformer_offsets: int64[I + 1], where the blocks of each identity begin; each block is one of its own where
+            not given.
         max_blocks: largest K that samples may have; that of the records where not given.
 
     Raises:
@@ -158,5 +173,26 @@ def build_statistics(records: CoarseRecords, embeddings: np.ndarray, max_blocks:
         "connection_prob": connection_prob / np.maximum(connection_prob.sum(1, keepdims=True), 1.0),
         "property_mean": mean,
         "property_std": np.where(std > 0, std, 1.0),
+        **_blocks(records, embeddings, conformer_offsets),
     }
     return CoarseStatistics(**{name: torch.tensor(array, dtype=torch.float32) for name, array in arrays.items()})
+
+
+def _blocks(records: CoarseRecords, embeddings: np.ndarray, offsets: np.ndarray | None) -> dict[str, np.ndarray]:
+    """The blocks that are used, few of each identity; what is used of others counts for the nearest of its identity."""
+    used, first, count = np.unique(records.block_index, return_index=True, return_counts=True)
+    identity = used if offsets is None else np.searchsorted(offsets, used, side="right") - 1
+    begins = np.flatnonzero(np.diff(identity, prepend=-1))
+    rank = np.arange(len(used)) - np.repeat(begins, np.diff([*begins, len(used)]))
+    kept = np.flatnonzero(rank < _CONFORMERS)
+    share = count[kept].astype(np.float64)
+    for other in np.flatnonzero(rank >= _CONFORMERS):
+        own = np.flatnonzero(identity[kept] == identity[other])
+        away = np.square(embeddings[used[kept[own]]] - embeddings[used[other]]).sum(1)
+        share[own[away.argmin()]] += count[other]
+    return {
+        "block_embedding": embeddings[used[kept]],
+        "block_is_metal": records.is_metal[first[kept]],
+        "block_connections": records.num_connections[first[kept]],
+        "block_share": share / share.sum(),
+    }

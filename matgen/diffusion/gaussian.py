@@ -78,7 +78,18 @@ class GaussianProcess:
 
         Source: Ho et al. 2020, eq. 7, for any t and s; Song et al. 2021 (arXiv 2010.02502), eq. 12.
         """
-        x_0 = self.estimate_x_0(x_t, eps_hat, t)
+        return self.step_toward(x_t, self.estimate_x_0(x_t, eps_hat, t), t, s, noise, eta)
+
+    def step_toward(
+        self,
+        x_t: Float[Tensor, "B *D"],
+        x_0: Float[Tensor, "B *D"],
+        t: Int[Tensor, "B"],
+        s: Int[Tensor, "B"],
+        noise: Float[Tensor, "B *D"],
+        eta: float = 1.0,
+    ) -> Float[Tensor, "B *D"]:
+        """The same for x_0 as it is; see `reverse_step`."""
         alpha_bar_t, alpha_bar_s = self.schedule.alpha_bar_at(t), self.schedule.alpha_bar_at(s)
         variance = eta**2 * (1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s)
         keep = ((1 - alpha_bar_s - variance).clamp(min=0) / (1 - alpha_bar_t)).sqrt()

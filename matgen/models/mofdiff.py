@@ -23,6 +23,7 @@ from matgen.models.mofdiff_latent import (
     LatentHeads,
     LatentPrediction,
     LatentPrior,
+    eps_of_velocity,
     kl_divergence,
     velocity,
 )
@@ -85,7 +86,9 @@ class MOFDiff(nn.Module):
         )
         known = config.latent.dim + 6 + 3 + self.properties.condition_dim
         self.length_scale = float(statistics.length_scale)
-        self.blocks = None if config.blocks is None else BlockSetNetwork(config.blocks, self.features.dim, known)
+        self.blocks = None
+        if config.blocks is not None:
+            self.blocks = BlockSetNetwork(config.blocks, self.features.known_blocks(), statistics.block_share, known)
         self.score: CentreNetwork | ScoreNetwork
         if self.blocks is None:
             self.score = ScoreNetwork(config.score, self.features.dim, known, self.length_scale)
@@ -183,7 +186,6 @@ class MOFDiff(nn.Module):
             unguided=unguided,
             noise=noise,
             sampler=sampler,
-            velocity=self.config.feature_output == "velocity",
         )
 
         def chosen(features: Tensor) -> ChosenBlocks | None:
@@ -259,14 +261,15 @@ class MOFDiff(nn.Module):
         eps_h = per_block(noise, 0, CoarseStream.FEATURES, self.features.dim, given.num_blocks)
         x_t, target_x = self.coord_process.corrupt(batch.frac_coords, given.lattice, index, sigma, eps_x)
         h_t = self.feature_process.corrupt(framework.features, t[index], eps_h)
-        target_x, target_h = centred(target_x, index, batch.num_blocks), eps_h
-        if self.config.feature_output == "velocity":
-            target_h = velocity(self.feature_process, framework.features, eps_h, t[index])
+        target_x, target_h = centred(target_x, index, batch.num_blocks), framework.features
         weights = self.config.weights
         if self.blocks is None:
             out_h, out_x = self._denoise(State(h_t, x_t), t, given)
+            target_h = eps_h
+            if self.config.feature_output == "velocity":
+                target_h = velocity(self.feature_process, framework.features, eps_h, t[index])
         else:
-            out_h = self._feature_outputs(h_t, t, given)[0] if weights.features else target_h
+            out_h = self._clean_features(h_t, t, given)[0] if weights.features else target_h
             out_x = self._denoise(State(framework.features, x_t), t, given)[0] if weights.coords else target_x
         error_x = 0.5 * (out_x - target_x).square().sum(-1)
         error_h = (out_h - target_h).square().mean(-1)
@@ -288,11 +291,18 @@ class MOFDiff(nn.Module):
             out_x = out_x * self.coord_process.gain(t).to(out_x.dtype)[given.graph_index, None]
         return *out_h, out_x
 
-    def _feature_outputs(self, features: Tensor, t: Tensor, given: Given) -> tuple[Tensor]:
-        """The output for the features of blocks that have no centres yet."""
+    def _clean_features(self, features: Tensor, t: Tensor, given: Given) -> tuple[Tensor]:
+        """The clean features of blocks that have no centres yet, as the network of blocks expects them."""
         assert self.blocks is not None, "features are diffused together with the centres"
-        time = t.float() / self.num_steps
-        return (self.blocks(NoisyBlocks(features, given.graph_index, given.num_blocks, time, given.known)),)
+        noisy = NoisyBlocks(
+            features=features,
+            graph_index=given.graph_index,
+            num_blocks=given.num_blocks,
+            time=t.float() / self.num_steps,
+            alpha_bar=self.feature_process.schedule.alpha_bar_at(t).to(features.dtype),
+            known=given.known,
+        )
+        return (self.blocks(noisy),)
 
     def _prior_loss(self, z: Tensor, condition: Tensor, noise: CounterNoise) -> Tensor:
         if self.prior is None:
@@ -322,8 +332,8 @@ class MOFDiff(nn.Module):
             return self._reverse_together(reverse)
         features, coords = reverse.start_features(self.features.dim), reverse.start_centres()
         for t, s in reverse.times():
-            (out_h,) = reverse.guided(partial(self._feature_outputs, features, t))
-            features = reverse.step_features(features, out_h, t, s)
+            (clean,) = reverse.guided(partial(self._clean_features, features, t))
+            features = reverse.step_features(features, clean, t, s)
         chosen, exact = choose(features), features
         if chosen is not None:
             exact = self.features.encode(chosen.embedding, chosen.is_metal, chosen.num_connections)
@@ -336,6 +346,9 @@ class MOFDiff(nn.Module):
         features, coords = reverse.start_features(self.features.dim), reverse.start_centres()
         for t, s in reverse.times():
             out_h, out_x = reverse.guided(partial(self._denoise, State(features, coords), t))
-            features = reverse.step_features(features, out_h, t, s)
+            rows, eps = t[reverse.given.graph_index], out_h
+            if self.config.feature_output == "velocity":
+                eps = eps_of_velocity(self.feature_process, features, out_h, rows)
+            features = reverse.step_features(features, self.feature_process.estimate_x_0(features, eps, rows), t, s)
             coords = reverse.step_centres(coords, out_x, t, s)
         return Drawn(features, coords, None)

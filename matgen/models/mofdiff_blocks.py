@@ -11,6 +11,8 @@ from matgen.nn.embeddings import sinusoidal_embedding
 from matgen.nn.gemnet.layers import Perceptron
 from matgen.nn.set_transformer import SetLayer, Sets
 
+_MIN_VARIANCE = 1e-3  # of noise: nearer blocks are not told apart
+
 
 @dataclass(frozen=True, kw_only=True)
 class BlockSetConfig:
@@ -35,6 +37,7 @@ class NoisyBlocks:
         graph_index: int64[N], ascending.
         num_blocks: int64[B].
         time: [B], t / T.
+        alpha_bar: [B], at t.
         known: [B, C], latent, cell, counts and properties.
     """
 
@@ -42,35 +45,74 @@ class NoisyBlocks:
     graph_index: Tensor
     num_blocks: Tensor
     time: Tensor
+    alpha_bar: Tensor
     known: Tensor
 
 
 class BlockSetNetwork(nn.Module):
-    """Output for the features of all blocks of a framework together, whatever their order.
+    """The clean features of all blocks of a framework together, whatever their order.
+
+    A block is one of those that there are, so the clean features are a mean over these, weighted by
+    p(block | noisy features) ~ share exp(-|x_t - sqrt(alpha_bar) e|^2 / 2 (1 - alpha_bar)) exp(q e - k |e|^2 / 2).
+    The first two factors are known; the last one is what the network says from the other blocks and all else that is
+    known, by q and k. So no weights are spent on which blocks there are, and what is sampled ends at one of them.
 
     Args:
         config: width and layers.
-        feature_dim: F.
+        table: [M, F], features of the blocks that there are.
+        share: [M], how often each occurs.
         known_dim: C.
+
+    Raises:
+        ValueError: there is no block.
     """
 
-    def __init__(self, config: BlockSetConfig, feature_dim: int, known_dim: int) -> None:
+    _keys: Tensor
+    _values: Tensor
+
+    def __init__(
+        self, config: BlockSetConfig, table: Float[Tensor, "M F"], share: Float[Tensor, "M"], known_dim: int
+    ) -> None:
         super().__init__()
-        width = config.hidden
+        if len(table) == 0:
+            raise ValueError("statistics without blocks: they are of an earlier version (run the stage embed again)")
+        width, dim = config.hidden, table.shape[1]
         self.condition = Perceptron(known_dim + TIME_DIM, width, config.condition_dim)
-        self.enter = nn.Linear(feature_dim + config.condition_dim, width)
+        self.enter = nn.Linear(2 * dim + config.condition_dim, width)
         self.layers = nn.ModuleList(
             [SetLayer(width, config.num_heads, config.condition_dim) for _ in range(config.num_layers)]
         )
         self.norm = nn.LayerNorm(width)
-        self.leave = nn.Linear(width, feature_dim)
+        self.leave = nn.Linear(width, dim + 1)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+        size, log_share = -0.5 * table.square().sum(1), share.clamp(min=1e-12).log()
+        self.register_buffer("_keys", torch.cat([table, size[:, None], log_share[:, None]], dim=1), persistent=False)
+        self.register_buffer("_values", nn.functional.pad(table, (0, 2)), persistent=False)
 
     def forward(self, noisy: NoisyBlocks) -> Float[Tensor, "N F"]:
-        """Predict the output for each block."""
+        """Expected clean features of each block."""
         time = sinusoidal_embedding(noisy.time * 1000, TIME_DIM)
         condition = nn.functional.silu(self.condition(torch.cat([noisy.known, time], dim=-1)))
         sets = Sets.of(noisy.graph_index, noisy.num_blocks)
-        h = self.enter(torch.cat([noisy.features, condition[noisy.graph_index]], dim=-1))
+        seen = self._seen(noisy)
+        with torch.no_grad():
+            alone = self._expected(seen)
+        h = self.enter(torch.cat([noisy.features, alone, condition[noisy.graph_index]], dim=-1))
         for layer in self.layers:
             h, _ = layer(h, None, condition, sets)
-        return self.leave(self.norm(h))
+        return self._expected(seen + self.leave(self.norm(h)).float())
+
+    def _seen(self, noisy: NoisyBlocks) -> Float[Tensor, "N Q"]:
+        """q and k, Q = F + 1, of the noisy features themselves."""
+        alpha_bar = noisy.alpha_bar.float()[noisy.graph_index, None]
+        variance = (1 - alpha_bar).clamp(min=_MIN_VARIANCE)
+        return torch.cat([alpha_bar.sqrt() * noisy.features.float(), alpha_bar], dim=1) / variance
+
+    def _expected(self, queries: Float[Tensor, "N Q"]) -> Float[Tensor, "N F"]:
+        # The mean over the table is attention to it: torch's kernel never holds all N M weights, which half of the time
+        # went into moving.
+        with torch.autocast(queries.device.type, enabled=False):
+            query = nn.functional.pad(queries, (0, 1), value=1.0)
+            parts = (part[None, None] for part in (query, self._keys, self._values))
+            return nn.functional.scaled_dot_product_attention(*parts, scale=1.0)[0, 0, :, :-2]

@@ -31,6 +31,7 @@ class BlockFeatures(nn.Module):
         self.register_buffer("std", statistics.embedding_std.clamp(min=_MIN_STD), persistent=False)
         self.log_mean, self.log_std = _connection_moments(statistics)
         self.dim = statistics.embedding_dim + 2 * with_labels
+        self._known = statistics.block_embedding, statistics.block_is_metal > 0, statistics.block_connections.long()
 
     def encode(
         self, embedding: Float[Tensor, "N D"], is_metal: Bool[Tensor, "N"], num_connections: Int[Tensor, "N"]
@@ -42,6 +43,10 @@ class BlockFeatures(nn.Module):
         metal = is_metal.to(features.dtype) * 2 - 1
         connections = (num_connections.clamp(min=1).to(features.dtype).log() - self.log_mean) / self.log_std
         return torch.cat([features, metal[:, None], connections[:, None]], dim=-1)
+
+    def known_blocks(self) -> Float[Tensor, "M F"]:
+        """Features of the training set's blocks."""
+        return self.encode(*self._known)
 
     def decode(self, features: Float[Tensor, "N F"]) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Embeddings, metal scores (above 0: a metal node) and numbers of connections; None where not diffused."""

@@ -12,7 +12,6 @@ from matgen.diffusion.gaussian import GaussianProcess
 from matgen.diffusion.noise import CounterNoise
 from matgen.diffusion.sampler import time_grid
 from matgen.diffusion.wrapped_normal_lattice import LatticeNormalProcess
-from matgen.models.mofdiff_latent import eps_of_velocity
 from matgen.models.mofdiff_sampling import CoarseSamplerConfig, CoarseStream
 from matgen.models.mofdiff_score import Given, per_block
 
@@ -28,7 +27,6 @@ class Reverse:
         unguided: the same without wanted properties, for guidance; None: without guidance.
         noise: one row per framework.
         sampler: number of steps, guidance and noise.
-        velocity: whether the output for the features is v, and not eps.
     """
 
     features: GaussianProcess
@@ -37,7 +35,6 @@ class Reverse:
     unguided: Given | None
     noise: CounterNoise
     sampler: CoarseSamplerConfig
-    velocity: bool
 
     def times(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The pairs (t, s) of all steps, int64[B] each."""
@@ -61,12 +58,11 @@ class Reverse:
         scale = self.sampler.score_guidance
         return tuple(a + scale * (a - b) for a, b in zip(told, output(self.unguided), strict=True))
 
-    def step_features(self, features: Tensor, output: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "N F"]:
-        """Features at s from those at t and the network's output."""
+    def step_features(self, features: Tensor, clean: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "N F"]:
+        """Features at s from those at t and the clean ones that a network expects."""
         index = self.given.graph_index
-        eps = eps_of_velocity(self.features, features, output, t[index]) if self.velocity else output
         noise = per_block(self.noise, int(t[0]), CoarseStream.FEATURES_START, features.shape[1], self.given.num_blocks)
-        return self.features.reverse_step(features, eps, t[index], s[index], noise, self.sampler.eta)
+        return self.features.step_toward(features, clean, t[index], s[index], noise, self.sampler.eta)
 
     def step_centres(self, frac_coords: Tensor, output: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "N 3"]:
         """Fractional coordinates at s from those at t and sigma times their score."""

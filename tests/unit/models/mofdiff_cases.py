@@ -85,6 +85,10 @@ def statistics_of(batch: CoarseBatch) -> CoarseStatistics:
         connection_prob=torch.full((2, 14), 1 / 14),
         property_mean=torch.full((2,), 5.0),
         property_std=torch.full((2,), 3.0),
+        block_embedding=batch.embedding,
+        block_is_metal=batch.is_metal.float(),
+        block_connections=batch.num_connections.float(),
+        block_share=torch.full((len(batch.embedding),), 1 / len(batch.embedding)),
     )
 
 
