@@ -114,5 +114,5 @@ class BlockSetNetwork(nn.Module):
         # went into moving.
         with torch.autocast(queries.device.type, enabled=False):
             query = nn.functional.pad(queries, (0, 1), value=1.0)
-            parts = (part[None, None] for part in (query, self._keys, self._values))
-            return nn.functional.scaled_dot_product_attention(*parts, scale=1.0)[0, 0, :, :-2]
+            query, keys, values = (part[None, None] for part in (query, self._keys, self._values))
+            return nn.functional.scaled_dot_product_attention(query, keys, values, scale=1.0)[0, 0, :, :-2]

@@ -97,6 +97,7 @@ class SetLayer(nn.Module):
         both = sets.there[:, :, None] & sets.there[:, None, :]
         own = weights.permute(0, 2, 3, 1)[both]
         out = self.join((weights @ v).transpose(1, 2).flatten(2)[sets.there])
+        assert p is not None, "a layer with pairs needs them"
         return out + self.pair.collect(own, p, sets)
 
 
