@@ -115,4 +115,4 @@ def _statistics(directory: Path) -> CoarseStatistics:
     blocks = BlockRecords.load(directory / "blocks_train.safetensors")
     assert blocks.embedding is not None
     frameworks = CoarseRecords.load(directory / "coarse_train.safetensors")
-    return build_statistics(frameworks, blocks.embedding, blocks.conformer_offsets)
+    return build_statistics(frameworks, blocks.embedding, blocks.arms(), blocks.conformer_offsets)

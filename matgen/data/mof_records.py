@@ -169,6 +169,17 @@ class BlockRecords(_Mapped):
         """Metal nodes, bool[N]."""
         return np.asarray(self.role == 0)
 
+    def arms(self) -> np.ndarray:
+        """Least, mean and largest distance (Å) of each block's connection points from their centroid, float32[N, 3]."""
+        lengths, counts = np.linalg.norm(self.connection_points, axis=1), self.num_connections
+        arms, some = np.zeros((len(self), 3), dtype=np.float32), counts > 0
+        begins = np.asarray(self.connection_offsets)[:-1][some]
+        if len(begins):
+            arms[some, 0] = np.minimum.reduceat(lengths, begins)
+            arms[some, 1] = np.add.reduceat(lengths, begins) / counts[some]
+            arms[some, 2] = np.maximum.reduceat(lengths, begins)
+        return arms
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CoarseRecords(_Mapped):

@@ -58,6 +58,7 @@ class CoarseStatistics:
         property_mean, property_std: float32[P] over the known values; 0 and 1 where none is known.
         block_embedding: float32[M, D] of the blocks that there are; of one identity the first few conformers.
         block_is_metal, block_connections: float32[M].
+        block_arms: float32[M, 3], Å, least, mean and largest distance of its connection points from their centroid.
         block_share: float32[M], share of each among all blocks of all frameworks.
     """
 
@@ -75,6 +76,7 @@ class CoarseStatistics:
     block_embedding: Tensor
     block_is_metal: Tensor
     block_connections: Tensor
+    block_arms: Tensor
     block_share: Tensor
 
     def tensors(self) -> dict[str, Tensor]:
@@ -130,6 +132,7 @@ class CoarseStatistics:
 def build_statistics(
     records: CoarseRecords,
     embeddings: np.ndarray,
+    arms: np.ndarray,
     conformer_offsets: np.ndarray | None = None,
     max_blocks: int | None = None,
 ) -> CoarseStatistics:
@@ -138,6 +141,7 @@ def build_statistics(
     Args:
         records: the training set, at least one framework.
         embeddings: float32[N, D] of the building blocks that it refers to.
+        arms: float32[N, 3], of the same, see `BlockRecords.arms`.
         conformer_offsets: int64[I + 1], where the blocks of each identity begin; each block is one of its own where
             not given.
         max_blocks: largest K that samples may have; that of the records where not given.
@@ -173,12 +177,14 @@ def build_statistics(
         "connection_prob": connection_prob / np.maximum(connection_prob.sum(1, keepdims=True), 1.0),
         "property_mean": mean,
         "property_std": np.where(std > 0, std, 1.0),
-        **_blocks(records, embeddings, conformer_offsets),
+        **_blocks(records, embeddings, arms, conformer_offsets),
     }
     return CoarseStatistics(**{name: torch.tensor(array, dtype=torch.float32) for name, array in arrays.items()})
 
 
-def _blocks(records: CoarseRecords, embeddings: np.ndarray, offsets: np.ndarray | None) -> dict[str, np.ndarray]:
+def _blocks(
+    records: CoarseRecords, embeddings: np.ndarray, arms: np.ndarray, offsets: np.ndarray | None
+) -> dict[str, np.ndarray]:
     """The blocks that are used, few of each identity; what is used of others counts for the nearest of its identity."""
     used, first, count = np.unique(records.block_index, return_index=True, return_counts=True)
     identity = used if offsets is None else np.searchsorted(offsets, used, side="right") - 1
@@ -194,5 +200,6 @@ def _blocks(records: CoarseRecords, embeddings: np.ndarray, offsets: np.ndarray 
         "block_embedding": embeddings[used[kept]],
         "block_is_metal": records.is_metal[first[kept]],
         "block_connections": records.num_connections[first[kept]],
+        "block_arms": arms[used[kept]],
         "block_share": share / share.sum(),
     }

@@ -16,7 +16,7 @@ from matgen.diffusion.wrapped_normal_lattice import LatticeNormalProcess, cell_u
 from matgen.models.mofdiff_blocks import BlockSetNetwork, NoisyBlocks
 from matgen.models.mofdiff_centres import CentreNetwork
 from matgen.models.mofdiff_config import MOFDiffConfig, paper_config
-from matgen.models.mofdiff_features import BlockFeatures
+from matgen.models.mofdiff_features import NUM_ARMS, BlockFeatures
 from matgen.models.mofdiff_latent import (
     CoarseGraph,
     LatentEncoder,
@@ -93,7 +93,7 @@ class MOFDiff(nn.Module):
         if self.blocks is None:
             self.score = ScoreNetwork(config.score, self.features.dim, known, self.length_scale)
         else:
-            self.score = CentreNetwork(config.centres, self.features.dim, known, self.length_scale)
+            self.score = CentreNetwork(config.centres, self.features.dim + NUM_ARMS, known, self.length_scale)
         for name in ("lattice_mean", "lattice_std", "count_prob"):
             self.register_buffer(f"_{name}", getattr(statistics, name).clone(), persistent=False)
 
@@ -270,7 +270,11 @@ class MOFDiff(nn.Module):
                 target_h = velocity(self.feature_process, framework.features, eps_h, t[index])
         else:
             out_h = self._clean_features(h_t, t, given)[0] if weights.features else target_h
-            out_x = self._denoise(State(framework.features, x_t), t, given)[0] if weights.coords else target_x
+            out_x = (
+                self._denoise(State(self.features.with_arms(framework.features), x_t), t, given)[0]
+                if weights.coords
+                else target_x
+            )
         error_x = 0.5 * (out_x - target_x).square().sum(-1)
         error_h = (out_h - target_h).square().mean(-1)
         return mean_over_blocks(error_x, index, batch.num_blocks), mean_over_blocks(error_h, index, batch.num_blocks)
@@ -337,6 +341,7 @@ class MOFDiff(nn.Module):
         chosen, exact = choose(features), features
         if chosen is not None:
             exact = self.features.encode(chosen.embedding, chosen.is_metal, chosen.num_connections)
+        exact = self.features.with_arms(exact)
         for t, s in reverse.times():
             (out_x,) = reverse.guided(partial(self._denoise, State(exact, coords), t))
             coords = reverse.step_centres(coords, out_x, t, s)

@@ -6,7 +6,9 @@ from torch import Tensor, nn
 
 from matgen.data.mof_statistics import CoarseStatistics
 
+NUM_ARMS = 3
 _MIN_STD = 1e-3
+_AT_ONCE = 64  # blocks whose distances to all of the table are held at a time
 
 
 class BlockFeatures(nn.Module):
@@ -23,6 +25,8 @@ class BlockFeatures(nn.Module):
 
     mean: Tensor
     std: Tensor
+    _keys: Tensor
+    _arms: Tensor
 
     def __init__(self, statistics: CoarseStatistics, with_labels: bool = True) -> None:
         super().__init__()
@@ -32,6 +36,11 @@ class BlockFeatures(nn.Module):
         self.log_mean, self.log_std = _connection_moments(statistics)
         self.dim = statistics.embedding_dim + 2 * with_labels
         self._known = statistics.block_embedding, statistics.block_is_metal > 0, statistics.block_connections.long()
+        table = self.known_blocks()
+        self.register_buffer(
+            "_keys", torch.cat([table, -0.5 * table.square().sum(1, keepdim=True)], 1).T.contiguous(), False
+        )
+        self.register_buffer("_arms", statistics.block_arms / statistics.length_scale, persistent=False)
 
     def encode(
         self, embedding: Float[Tensor, "N D"], is_metal: Bool[Tensor, "N"], num_connections: Int[Tensor, "N"]
@@ -47,6 +56,13 @@ class BlockFeatures(nn.Module):
     def known_blocks(self) -> Float[Tensor, "M F"]:
         """Features of the training set's blocks."""
         return self.encode(*self._known)
+
+    @torch.no_grad()
+    def with_arms(self, features: Float[Tensor, "N F"]) -> Float[Tensor, "N G"]:
+        """Clean features, then (G = F + 3) the arms, in length scales, of the nearest block of the training set."""
+        queries = nn.functional.pad(features.float(), (0, 1), value=1.0)
+        nearest = torch.cat([(part @ self._keys).argmax(1) for part in queries.split(_AT_ONCE)])
+        return torch.cat([features, self._arms[nearest].to(features.dtype)], dim=1)
 
     def decode(self, features: Float[Tensor, "N F"]) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Embeddings, metal scores (above 0: a metal node) and numbers of connections; None where not diffused."""

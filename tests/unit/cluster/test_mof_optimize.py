@@ -44,7 +44,7 @@ def embedded_set(folder: Path, frameworks: CoarseRecords) -> None:
     writer.finish()
     frameworks.save(folder / "coarse_train.safetensors")
     assert blocks.embedding is not None
-    build_statistics(frameworks, blocks.embedding).save(folder / "statistics.safetensors")
+    build_statistics(frameworks, blocks.embedding, blocks.arms()).save(folder / "statistics.safetensors")
 
 
 def trained(folder: Path, frameworks: CoarseRecords) -> Run[MofExperiment]:

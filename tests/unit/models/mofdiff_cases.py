@@ -88,6 +88,7 @@ def statistics_of(batch: CoarseBatch) -> CoarseStatistics:
         block_embedding=batch.embedding,
         block_is_metal=batch.is_metal.float(),
         block_connections=batch.num_connections.float(),
+        block_arms=torch.rand(len(batch.embedding), 3, generator=torch.Generator().manual_seed(3)) * 4 + 2,
         block_share=torch.full((len(batch.embedding),), 1 / len(batch.embedding)),
     )
 

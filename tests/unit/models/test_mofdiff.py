@@ -215,7 +215,7 @@ def test_centres_know_no_origin_no_order_and_no_orientation():
     def output(frac, features, lattice=batch.lattice):
         target = model._framework(replace(batch, lattice=lattice)).lattice
         given = model._given(target, batch.num_blocks, batch.num_blocks // 2, torch.zeros(5, 8), torch.zeros(5, 4))
-        return model._denoise(State(features, frac), torch.full((5,), 30), given)[0]
+        return model._denoise(State(model.features.with_arms(features), frac), torch.full((5,), 30), given)[0]
 
     features = torch.randn(len(index), model.features.dim, generator=torch.Generator().manual_seed(2))
     plain = output(batch.frac_coords, features)

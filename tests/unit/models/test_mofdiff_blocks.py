@@ -54,7 +54,7 @@ def test_what_is_sampled_is_a_block_that_there_is():
 def test_statistics_keep_few_conformers_and_lose_no_share():
     count = len(BATCH.embedding)
     offsets = np.unique(np.concatenate([np.arange(0, count, 5), [count]]))  # five conformers of each identity
-    statistics = build_statistics(records_of(BATCH), BATCH.embedding.numpy(), offsets)
+    statistics = build_statistics(records_of(BATCH), BATCH.embedding.numpy(), STATISTICS.block_arms.numpy(), offsets)
     assert len(statistics.block_share) == sum(min(3, b - a) for a, b in itertools.pairwise(offsets))
     torch.testing.assert_close(statistics.block_share.sum(), torch.tensor(1.0))
     sizes = torch.tensor([min(3, b - a) for a, b in itertools.pairwise(offsets)])

@@ -4,7 +4,7 @@ import itertools
 from dataclasses import replace
 
 import torch
-from mofdiff_cases import BATCH, TINY, TOGETHER, losses, made_up, model_of, statistics_of
+from mofdiff_cases import BATCH, STATISTICS, TINY, TOGETHER, losses, made_up, model_of, statistics_of
 from test_block_encoder import made_up_blocks, select
 from test_block_encoder import model_of as encoder_of
 
@@ -42,7 +42,7 @@ def records_of(batch) -> CoarseRecords:
 
 def test_d8_lattice_targets_are_standardised_by_the_statistic_that_they_are_made_of():
     """Published: fitted on lengths per atom, applied to lengths per block, so that targets were far from 0."""
-    statistics = build_statistics(records_of(BATCH), BATCH.embedding.numpy())
+    statistics = build_statistics(records_of(BATCH), BATCH.embedding.numpy(), STATISTICS.block_arms.numpy())
     model = model_of()
     model._lattice_mean, model._lattice_std = statistics.lattice_mean, statistics.lattice_std
     targets = model._framework(BATCH).lattice

@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
         frameworks.save(tmp_path / f"coarse_{split}.safetensors")
         if split == "train":
             assert blocks.embedding is not None
-            build_statistics(frameworks, blocks.embedding).save(tmp_path / "statistics.safetensors")
+            build_statistics(frameworks, blocks.embedding, blocks.arms()).save(tmp_path / "statistics.safetensors")
     return tmp_path
 
 
