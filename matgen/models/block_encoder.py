@@ -124,7 +124,7 @@ class BlockEncoder(nn.Module):
         source, target = batch.edge_index
         vectors = batch.cart_coords[target] - batch.cart_coords[source]
         graph = build_graph(source, target, vectors, len(batch.atomic_numbers), self.config.graph)
-        features = self.network(self.elements(batch.atomic_numbers), graph)
+        features = self.network(self.elements.weight, graph, kind=batch.atomic_numbers)
         pooled = self.readout(features.nodes, batch.graph_index, batch.num_graphs)
         sizes = [batch.num_atoms.float().log1p() / 4, batch.num_connections.float().log1p() / 2, batch.diameter / 20]
         scalars = torch.stack(sizes, dim=-1)

@@ -31,7 +31,9 @@ def gaussians(ratio: Float[Tensor, "E"], num_radial: int) -> Float[Tensor, "E R"
     """
     centres = torch.linspace(0, 1, num_radial, dtype=ratio.dtype, device=ratio.device)
     height = math.sqrt(num_radial / math.sqrt(math.pi))  # the squares of unit ones add up to sqrt(pi)
-    return height * torch.exp(-0.5 * ((ratio[:, None] - centres) * (num_radial - 1)) ** 2)
+    exponent = -0.5 * ((ratio[:, None] - centres) * (num_radial - 1)) ** 2
+    # exp is several times slower where its result is too small for a normal number of single precision
+    return height * torch.exp(exponent.clamp_(min=-80))
 
 
 def legendre(cosine: Float[Tensor, "T"], count: int) -> Float[Tensor, "T L"]:

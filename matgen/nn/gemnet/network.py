@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from matgen.nn.gemnet.graph import EdgeGraph
-from matgen.nn.gemnet.layers import HALF, dense, linear, residuals, sum_by
+from matgen.nn.gemnet.layers import HALF, SILU_GAIN, Dense, blend, linear, residuals, rows_of, scaled_silu, sum_by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,22 +81,28 @@ class GemNet(nn.Module):
 
     def forward(
         self,
-        nodes: Float[Tensor, "N I"],
+        nodes: Float[Tensor, "K I"],
         graph: EdgeGraph,
         condition: Float[Tensor, "B C"] | None = None,
         graph_index: Int[Tensor, "N"] | None = None,
+        kind: Int[Tensor, "N"] | None = None,
     ) -> Features:
         """Pass messages.
 
         Args:
-            nodes: input features.
+            nodes: input features of the nodes, or, with `kind`, of each kind of node.
             graph: edges of all graphs of the batch.
             condition: a vector per graph, where the network was made for one.
             graph_index: graph of each node, needed with a condition.
+            kind: row of `nodes` that each node starts from; the first layers then run once per kind.
         """
         h = self.node_input(nodes)
         radial = self.radial(graph.radial.to(h.dtype))
-        m = self.edge_input(h, graph)
+        if kind is None:
+            m = self.edge_input(h, graph.source, graph.target, graph.radial)
+        else:
+            m = self.edge_input(h, kind[graph.source], kind[graph.target], graph.radial)
+            h = rows_of(h, kind)
         for layer in self.layers:
             h, m = layer(h, m, radial, graph, condition, graph_index)
         return Features(self.norm(h), m, radial)
@@ -108,11 +114,13 @@ class _EdgeInput(nn.Module):
         self.source = linear(config.node_dim, config.edge_dim)
         self.target = linear(config.node_dim, config.edge_dim)
         self.radial = linear(num_radial, config.edge_dim)
-        self.out = dense(config.edge_dim, config.edge_dim)
+        self.out = Dense(config.edge_dim, config.edge_dim)
 
-    def forward(self, h: Tensor, graph: EdgeGraph) -> Tensor:
-        mixed = self.source(h)[graph.source] + self.target(h)[graph.target] + self.radial(graph.radial.to(h.dtype))
-        return self.out(nn.functional.silu(mixed) * (HALF / 0.6))
+    def forward(self, h: Tensor, source: Tensor, target: Tensor, radial: Tensor) -> Tensor:
+        mixed = self.radial(radial.to(h.dtype))
+        mixed += rows_of(self.source(h), source)
+        mixed += rows_of(self.target(h), target)
+        return self.out(scaled_silu(mixed, HALF * SILU_GAIN))
 
 
 class _Layer(nn.Module):
@@ -120,12 +128,12 @@ class _Layer(nn.Module):
         super().__init__()
         node, edge, triplet = config.node_dim, config.edge_dim, config.triplet_dim
         self.scale = 1 / math.sqrt(config.mean_neighbors)
-        self.keep = dense(edge, edge)
-        self.down = dense(edge, triplet)
+        self.keep = Dense(edge, edge)
+        self.down = Dense(edge, triplet)
         self.gate_in = linear(config.radial_dim, triplet)
         self.angles = linear(num_angular * triplet, triplet)
         self.gate_out = linear(config.radial_dim, triplet)
-        self.up = dense(triplet, edge)
+        self.up = Dense(triplet, edge)
         self.before = residuals(edge, config.num_edge_residuals)
         self.gate_node = linear(config.radial_dim, edge)
         self.collect = linear(edge, node)
@@ -134,7 +142,7 @@ class _Layer(nn.Module):
         if self.modulate is not None:
             nn.init.zeros_(self.modulate.weight)
             nn.init.zeros_(self.modulate.bias)
-        self.update = dense(node, node)
+        self.update = Dense(node, node)
         self.refine = residuals(node, config.num_node_residuals)
         self.edges = _EdgeUpdate(config) if update_edges else None
 
@@ -147,30 +155,31 @@ class _Layer(nn.Module):
         condition: Tensor | None,
         graph_index: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        m = self.before((self.keep(m) + self._triplets(m, radial, graph)) * HALF)
-        h = self.refine((h + self._nodes(h, m, radial, graph, condition, graph_index)) * HALF)
+        scaled = radial * self.scale  # as sums are linear in the gates, this scales them
+        m = self.before(self.up.onto(self.keep(m), self._triplets(m, radial, scaled, graph)))
+        h = self.refine(self.update.onto(h, self._nodes(h, m, scaled, graph, condition, graph_index)))
         return h, m if self.edges is None else self.edges(h, m, graph)
 
-    def _triplets(self, m: Tensor, radial: Tensor, graph: EdgeGraph) -> Tensor:
-        collected = self.angles(graph.triplets(self.down(m) * self.gate_in(radial))) * self.scale
-        return self.up(collected * self.gate_out(radial))
+    def _triplets(self, m: Tensor, radial: Tensor, scaled: Tensor, graph: EdgeGraph) -> Tensor:
+        collected = self.angles(graph.triplets(self.down(m) * self.gate_in(radial)))
+        return collected * self.gate_out(scaled)
 
     def _nodes(
         self,
         h: Tensor,
         m: Tensor,
-        radial: Tensor,
+        scaled: Tensor,
         graph: EdgeGraph,
         condition: Tensor | None,
         graph_index: Tensor | None,
     ) -> Tensor:
-        collected = sum_by(m * self.gate_node(radial), graph.target, graph.num_nodes) * self.scale
+        collected = sum_by(m * self.gate_node(scaled), graph.target, graph.num_nodes)
         update = self.norm(h + self.collect(collected))
         if self.modulate is not None:
             assert condition is not None and graph_index is not None
-            scale, shift = self.modulate(condition)[graph_index].chunk(2, dim=-1)
+            scale, shift = rows_of(self.modulate(condition), graph_index).chunk(2, dim=-1)
             update = update * (1 + scale) + shift
-        return self.update(update)
+        return update
 
 
 class _EdgeUpdate(nn.Module):
@@ -182,8 +191,10 @@ class _EdgeUpdate(nn.Module):
         self.after = residuals(edge, config.num_edge_residuals)
 
     def forward(self, h: Tensor, m: Tensor, graph: EdgeGraph) -> Tensor:
-        mixed = self.source(h)[graph.source] + self.target(h)[graph.target] + self.message(m)
-        return self.after((m + nn.functional.silu(mixed * HALF) * (1 / 0.6)) * HALF)
+        mixed = nn.functional.linear(m, self.message.weight * HALF)  # cheaper than to scale the result
+        mixed += rows_of(self.source(h) * HALF, graph.source)
+        mixed += rows_of(self.target(h) * HALF, graph.target)
+        return self.after(blend(m, mixed))
 
 
 class VectorReadout(nn.Module):
@@ -196,7 +207,7 @@ class VectorReadout(nn.Module):
     def __init__(self, config: GemNetConfig) -> None:
         super().__init__()
         self.scale = 1 / math.sqrt(config.mean_neighbors)
-        self.hidden = dense(config.edge_dim, config.edge_dim)
+        self.hidden = Dense(config.edge_dim, config.edge_dim)
         self.gate = linear(config.radial_dim, config.edge_dim)
         self.weight = nn.Linear(config.edge_dim, 1, bias=False)
 

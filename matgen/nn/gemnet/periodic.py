@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from matgen.nn.gemnet.layers import rows_of
 from matgen.nn.gemnet.triplets import ragged_arange
 
 
@@ -93,17 +94,20 @@ def nearest_neighbors(
     volume = torch.linalg.det(lattice).abs()
     cutoff = config.cutoff * (volume / num_nodes).pow(1 / 3)
     source, target, graph = _all_pairs(num_nodes)
-    difference = frac_coords[target] - frac_coords[source]
-    difference = difference - difference.round()
+    steps = rows_of(frac_coords, target) - rows_of(frac_coords, source)
+    difference = _to_cartesian(steps - steps.round(), rows_of(lattice, graph))
     images, num_images, first = _images(lattice, cutoff)
+    shift = _to_cartesian(images.to(lattice.dtype), lattice.repeat_interleave(num_images, dim=0))
+    # there are many more pairs with an image than pairs or images, so both are made Cartesian before
     repeats = num_images[graph]
     pair = torch.arange(len(graph), device=graph.device).repeat_interleave(repeats)
-    image = images[first[graph][pair] + ragged_arange(repeats)]
-    vectors = _to_cartesian(difference[pair] + image.to(difference.dtype), lattice[graph[pair]])
+    image = rows_of(first[graph], pair) + ragged_arange(repeats)
+    vectors = rows_of(difference, pair) + rows_of(shift, image)
     length = vectors.norm(dim=-1)
     # a node is no neighbour of itself, but its images are
-    near = (length < cutoff[graph[pair]]) & ((source[pair] != target[pair]) | image.any(-1))
-    pair, vectors, length = pair[near], vectors[near], length[near]
+    near = (length < rows_of(cutoff[graph], pair)) & (rows_of(source != target, pair) | rows_of(images.any(-1), image))
+    near = near.nonzero()[:, 0]
+    pair, vectors, length = pair[near], rows_of(vectors, near), length[near]
     return _keep_nearest(source[pair], target[pair], vectors, length, cutoff[graph[pair]], len(frac_coords), config)
 
 
