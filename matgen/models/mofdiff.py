@@ -270,11 +270,9 @@ class MOFDiff(nn.Module):
                 target_h = velocity(self.feature_process, framework.features, eps_h, t[index])
         else:
             out_h = self._clean_features(h_t, t, given)[0] if weights.features else target_h
-            out_x = (
-                self._denoise(State(self.features.with_arms(framework.features), x_t), t, given)[0]
-                if weights.coords
-                else target_x
-            )
+            out_x = target_x
+            if weights.coords:
+                (out_x,) = self._denoise(State(self.features.with_arms(framework.features), x_t), t, given)
         error_x = 0.5 * (out_x - target_x).square().sum(-1)
         error_h = (out_h - target_h).square().mean(-1)
         return mean_over_blocks(error_x, index, batch.num_blocks), mean_over_blocks(error_h, index, batch.num_blocks)

@@ -37,9 +37,8 @@ class BlockFeatures(nn.Module):
         self.dim = statistics.embedding_dim + 2 * with_labels
         self._known = statistics.block_embedding, statistics.block_is_metal > 0, statistics.block_connections.long()
         table = self.known_blocks()
-        self.register_buffer(
-            "_keys", torch.cat([table, -0.5 * table.square().sum(1, keepdim=True)], 1).T.contiguous(), False
-        )
+        keys = torch.cat([table, -0.5 * table.square().sum(1, keepdim=True)], dim=1).T.contiguous()
+        self.register_buffer("_keys", keys, persistent=False)
         self.register_buffer("_arms", statistics.block_arms / statistics.length_scale, persistent=False)
 
     def encode(
