@@ -76,7 +76,7 @@ def fit_rotation(covariance: Float[Tensor, "*batch 3 3"], squarings: int = 12) -
     """Rotation R that maximises tr(R^T C), so that R v is nearest to t in least squares for C = sum of w t v^T.
 
     The largest eigenvector of Horn's matrix is found by repeated squaring (2^squarings power steps): only matrix
-    products, so batches of any size cost the same a matrix on CPU and GPU. Where the best rotation is not unique
+    products, on CPU and GPU. Where the best rotation is not unique
     (collinear vectors), one of the best is returned.
 
     Args:
@@ -85,14 +85,19 @@ def fit_rotation(covariance: Float[Tensor, "*batch 3 3"], squarings: int = 12) -
 
     Source: Horn, J. Opt. Soc. Am. A 4 (1987) 629, section 4.
     """
-    terms = torch.as_tensor(_HORN, dtype=covariance.dtype, device=covariance.device)
-    matrix = (covariance.flatten(-2) @ terms).unflatten(-1, (4, 4))
-    shift = matrix.flatten(-2).norm(dim=-1)[..., None, None].clamp(min=1e-20)
-    power = matrix / shift + torch.eye(4, dtype=covariance.dtype, device=covariance.device)
+    terms = torch.as_tensor(_MATRIX, dtype=covariance.dtype, device=covariance.device)
+    matrix = terms @ covariance.reshape(-1, 9).T  # [16, n]: the batch last, so that small matrices fill the registers
+    power = (matrix / matrix.norm(dim=0).clamp(min=1e-20)).unflatten(0, (4, 4))
+    _diagonal(power).add_(1.0)
     for step in range(squarings):
-        power = power @ power
+        power = (power[:, :, None] * power).sum(1)
         if step % 3 == 2 or step == 0:  # with a trace of one, three squarings leave at least 4^-7 of it
-            power = power / power.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
-    column = power.diagonal(dim1=-2, dim2=-1).argmax(-1)
-    vector = torch.gather(power, -1, column[..., None, None].expand(*power.shape[:-1], 1)).squeeze(-1)
-    return quaternion_matrix(vector / vector.norm(dim=-1, keepdim=True))
+            power = power / _diagonal(power).sum(0)
+    column = _diagonal(power).argmax(0)
+    vector = power.gather(0, column.expand(1, 4, -1))[0].T
+    return quaternion_matrix(vector / vector.norm(dim=-1, keepdim=True)).view(covariance.shape)
+
+
+def _diagonal(matrix: Tensor) -> Tensor:
+    """[4, n], a view of [4, 4, n]."""
+    return matrix.flatten(0, 1)[::5]

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from matgen.geometry.rotations import fit_rotation
 from matgen.mof.assembly.layout import Group, Layout
 
 __all__ = ["State", "alternate", "nearest_partners", "place"]
@@ -16,7 +15,7 @@ __all__ = ["State", "alternate", "nearest_partners", "place"]
 class State:
     """Where every block is turned, in every start.
 
-    rotations: [B, S, 3, 3]. shifts: [B, S, 3] Å, of the centres. points: [N + 1, S, 6] Å, turned and shifted points of
+    rotations: [B, S, 3, 3]. shifts: [B, S, 3] Å, of the centres. points: [N + 1, 6, S] Å, turned and shifted points of
     all connections from where their blocks' centres were given (the last is the dummy). potential: [N + 1, S], log of
     the normaliser of each connection's partners.
     """
@@ -29,9 +28,9 @@ class State:
 
 def place(layout: Layout, rotations: Tensor) -> State:
     """Turn the blocks about their given centres; all connections are free."""
-    shape = (layout.num_slots + 1, rotations.shape[1])
-    points = torch.zeros(*shape, 6, dtype=rotations.dtype, device=rotations.device)
-    state = State(rotations, torch.zeros_like(rotations[..., 0]), points, torch.zeros_like(points[..., 0]))
+    starts = rotations.shape[1]
+    points = torch.zeros(layout.num_slots + 1, 6, starts, dtype=rotations.dtype, device=rotations.device)
+    state = State(rotations, torch.zeros_like(rotations[..., 0]), points, torch.zeros_like(points[:, 0]))
     for group in layout.groups:
         _put(group, state, rotations[group.block], state.shifts[group.block])
     return state
@@ -39,16 +38,16 @@ def place(layout: Layout, rotations: Tensor) -> State:
 
 def _put(group: Group, state: State, rotations: Tensor, shifts: Tensor) -> None:
     state.rotations[group.block], state.shifts[group.block] = rotations, shifts
-    turned = torch.einsum("gsij,gcpj->gcspi", rotations, group.points.unflatten(-1, (2, 3)))
-    state.points[group.slot.flatten()] = (turned + shifts[:, None, :, None]).flatten(-2).flatten(0, 1)
+    points = group.turned(rotations).unflatten(2, (2, 3)) + shifts.mT[:, None, None]
+    state.points.index_copy_(0, group.slot.flatten(), points.flatten(2, 3).flatten(0, 1))
     state.points[-1] = 0.0
 
 
 def _wanted(group: Group, state: State) -> Tensor:
-    """[G, C, M, S, 6] Å: where the points of each connection would be, if joined to each candidate."""
-    theirs = state.points.index_select(0, group.partner.flatten()).unflatten(0, group.partner.shape)
-    theirs = torch.cat([theirs[..., 3:], theirs[..., :3]], dim=-1)
-    return theirs + group.offset[..., None, :]
+    """[G, C, M, 6, S] Å: where the points of each connection would be, if joined to each candidate."""
+    swapped = state.points.roll(3, dims=1)  # the outer atom of one is the inner atom of the other
+    theirs = swapped.index_select(0, group.partner.flatten()).unflatten(0, group.partner.shape)
+    return theirs.add_(group.offset[..., None])
 
 
 def alternate(layout: Layout, state: State, sigmas: Sequence[float], spring: float) -> None:
@@ -67,23 +66,20 @@ def alternate(layout: Layout, state: State, sigmas: Sequence[float], spring: flo
 def _update(group: Group, state: State, sigma: float, spring: float) -> None:
     wanted = _wanted(group, state)
     mine = state.points[group.slot][:, :, None]
-    energy = (wanted - mine).square_().sum(-1) / (4 * sigma**2)
+    energy = (wanted - mine).square_().sum(3).div_(4 * sigma**2)
     theirs = state.potential.index_select(0, group.partner.flatten()).unflatten(0, group.partner.shape)
-    logits = torch.where(group.candidate[..., None], -energy - theirs, -torch.inf)
+    logits = (energy + theirs).neg_().masked_fill_(~group.candidate[..., None], -torch.inf)
     top = logits.amax(dim=2, keepdim=True).clamp(min=-1e30)
     weight = (logits - top).exp_()
     total = weight.sum(dim=2, keepdim=True).clamp(min=1e-30)
     state.potential[group.slot.flatten()] = (top + total.log()).squeeze(2).flatten(0, 1)
     state.potential[-1] = 0.0
-    target = ((weight / total)[..., None] * wanted).sum(dim=2)  # [G, C, S, 6]
-    both = target.unflatten(-1, (2, 3))
-    source = group.points.unflatten(-1, (2, 3))
-    rotations = fit_rotation(torch.einsum("gcspi,gcpj->gsij", both, source))
+    target = wanted.mul_((weight / total)[..., None, :]).sum(dim=2)  # [G, C, 6, S]
     shifts = state.shifts[group.block]
     if spring < float("inf"):
-        middle = torch.where(group.mask[:, :, None, None], both.mean(-2), 0.0).sum(1)
-        shifts = middle / (group.mask.sum(1)[:, None, None] + spring)
-    _put(group, state, rotations, shifts)
+        middle = target.unflatten(2, (2, 3)).mean(2).masked_fill(~group.mask[..., None, None], 0.0).sum(1)
+        shifts = middle.mT / (group.mask.sum(1)[:, None, None] + spring)
+    _put(group, state, group.fitted(target), shifts)
 
 
 def nearest_partners(layout: Layout, state: State) -> tuple[Tensor, Tensor, Tensor]:
@@ -93,18 +89,18 @@ def nearest_partners(layout: Layout, state: State) -> tuple[Tensor, Tensor, Tens
         row [N, S] of the pair tables (each framework's pairs follow one another), distance of the two midpoints [N, S]
         in Å, and squared distance of both points [N, S] in Å^2.
     """
-    starts = state.points.shape[1]
+    starts = state.points.shape[2]
     device = state.points.device
     pair = torch.full((layout.num_slots + 1, starts), -1, dtype=torch.long, device=device)
     middle = torch.full((layout.num_slots + 1, starts), torch.inf, dtype=state.points.dtype, device=device)
     both = middle.clone()
     for group in layout.groups:
         gap = _wanted(group, state) - state.points[group.slot][:, :, None]
-        squared = torch.where(group.candidate[..., None], gap.square().sum(-1) / 2, torch.inf)
+        squared = torch.where(group.candidate[..., None], gap.square().sum(3) / 2, torch.inf)
         least, best = squared.min(dim=2)
-        chosen = gap.gather(2, best[:, :, None, :, None].expand(*best.shape[:2], 1, starts, 6)).squeeze(2)
+        chosen = gap.gather(2, best[:, :, None, None].expand(*best.shape[:2], 1, 6, starts)).squeeze(2)
         slots = group.slot.flatten()
         pair[slots] = group.pair.gather(2, best).flatten(0, 1)
-        middle[slots] = ((chosen[..., :3] + chosen[..., 3:]) / 2).norm(dim=-1).flatten(0, 1)
+        middle[slots] = ((chosen[:, :, :3] + chosen[:, :, 3:]) / 2).norm(dim=2).flatten(0, 1)
         both[slots] = least.flatten(0, 1)
     return pair[:-1], middle[:-1], both[:-1]

@@ -1,7 +1,7 @@
 """Contacts between atoms of different blocks: what tells apart orientations that close equally well."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,9 +13,19 @@ from matgen.mof.metals import IS_METAL
 if TYPE_CHECKING:
     from matgen.mof.building_block import BuildingBlock
 
-__all__ = ["CONTACT_RADII", "Surroundings", "contact_energy", "shortest_contact", "surroundings", "total_energy"]
+__all__ = [
+    "CONTACT_RADII",
+    "Surroundings",
+    "contact_energy",
+    "moved_to",
+    "shortest_contact",
+    "surroundings",
+    "total_energy",
+]
 
-_H, _DONORS = 1, (7, 8)
+_H = 1
+_DONATES = np.zeros(119, dtype=bool)
+_DONATES[[7, 8]] = True
 _ACCEPTS = np.zeros(119, dtype=bool)
 _ACCEPTS[[7, 8, 9, 17]] = True
 _CUTOFF = 4.5  # Å
@@ -37,64 +47,99 @@ CONTACT_RADII = _radii()
 
 
 @dataclass(frozen=True, eq=False)
+class _Laws:
+    """How pairs of sorts of atoms [T * T] interact, first sort * T + second; sort: int [n], of all atoms.
+
+    best: float32, squared distance in Å^2 at which a pair is best. weight: float32, of its energy; 0 where bonds join
+    the two.
+    """
+
+    sort: np.ndarray
+    best: np.ndarray
+    weight: np.ndarray
+
+    def pairs(self, mine: np.ndarray | slice, theirs: np.ndarray) -> np.ndarray:
+        """int [n, m], where the pairs of two lists of atoms stand in the tables."""
+        return np.asarray(self.sort[mine][:, None] * round(len(self.best) ** 0.5) + self.sort[theirs])
+
+
+@dataclass(frozen=True, eq=False)
 class Surroundings:
     """What does not change while blocks turn about their centres.
 
-    lattice: [3, 3]; centres: [K, 3] Å. reach (radius in Å), block, kind, donor, acceptor: of all atoms [n];
-    kind is 0 for an atom at a connection, 1 for its neighbours, 2 for others; donor marks hydrogen on N or O, acceptor
-    N, O, F and Cl. start: [K + 1], first atom of each block. radius: [K] Å, of the farthest atom from its centre. near:
-    for each block, (blocks, translations [., 3] in Å) whose atoms may touch it.
+    lattice: [3, 3]; centres: [K, 3] Å. laws: of the contacts of all atoms. start: [K + 1], first atom of each block.
+    radius: [K] Å, of the farthest atom from its centre. near: for each block, (blocks, translations [., 3] in Å) whose
+    atoms may touch it; once: bool [.] for each, one of the two sides of every such pair.
     """
 
     lattice: np.ndarray
     centres: np.ndarray
-    reach: np.ndarray
-    block: np.ndarray
-    kind: np.ndarray
-    donor: np.ndarray
-    acceptor: np.ndarray
+    laws: _Laws
     start: np.ndarray
     radius: np.ndarray
     near: list[tuple[np.ndarray, np.ndarray]]
+    once: list[np.ndarray]
 
 
 def surroundings(lattice: np.ndarray, centres: np.ndarray, blocks: "Sequence[BuildingBlock]") -> Surroundings:
     """Collect them."""
-    radius = np.array([np.linalg.norm(b.cart_coords, axis=1).max() for b in blocks])
-    images = image_vectors(lattice, 2 * float(radius.max()) + _CUTOFF + 1.0) @ lattice
+    radius = np.array([np.sqrt(np.square(b.cart_coords).sum(1).max()) for b in blocks])
+    start = np.cumsum([0, *(block.num_atoms for block in blocks)])
+    return Surroundings(lattice, centres, _laws(blocks), start, radius, *_near(lattice, centres, radius))
+
+
+def moved_to(around: Surroundings, lattice: np.ndarray, centres: np.ndarray) -> Surroundings:
+    """The surroundings of the same blocks at other centres, in another cell."""
+    near, once = _near(lattice, centres, around.radius)
+    return replace(around, lattice=lattice, centres=centres, near=near, once=once)
+
+
+def _near(
+    lattice: np.ndarray, centres: np.ndarray, radius: np.ndarray
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[np.ndarray]]:
+    images = image_vectors(lattice, 2 * float(radius.max()) + _CUTOFF + 1.0)
+    translations = images @ lattice
+    # of a block and its own image, or two blocks, the side with the higher block or the positive image comes once
+    positive = images @ [1_000_000, 1_000, 1] > 0
     frac = centres @ np.linalg.inv(lattice)
     wrapped = (frac - np.floor(frac)) @ lattice
     home = wrapped - centres
-    near = []
-    for k in range(len(blocks)):
-        gap = np.linalg.norm(wrapped[None] + images[:, None] - wrapped[k], axis=-1)
-        t, j = np.nonzero((gap < radius + radius[k] + _CUTOFF) & (gap > 1e-6))
-        near.append((j, images[t] + home[j] - home[k]))
+    places = wrapped + translations[:, None]
+    near, once = [], []
+    for k in range(len(centres)):
+        gap = places - wrapped[k]
+        squared = np.einsum("tji,tji->tj", gap, gap)
+        t, j = np.nonzero((squared < (radius + (radius[k] + _CUTOFF)) ** 2) & (squared > 1e-12))
+        near.append((j, translations[t] + home[j] - home[k]))
+        once.append((j > k) | ((j == k) & positive[t]))
+    return near, once
+
+
+def _laws(blocks: "Sequence[BuildingBlock]") -> _Laws:
     kinds, donors = zip(*(_kinds(block) for block in blocks), strict=True)
-    sizes = [block.num_atoms for block in blocks]
     numbers = np.concatenate([b.atomic_numbers for b in blocks])
-    return Surroundings(
-        lattice,
-        centres,
-        CONTACT_RADII[numbers].astype(np.float32),
-        np.repeat(np.arange(len(blocks)), sizes),
-        np.concatenate(kinds),
-        np.concatenate(donors),
-        _ACCEPTS[numbers],
-        np.cumsum([0, *sizes]),
-        radius,
-        near,
-    )
+    marks = (numbers.astype(np.int64) * 3 + np.concatenate(kinds)) * 2 + np.concatenate(donors)
+    found, sort = np.unique(marks, return_inverse=True)
+    number, kind, donor = found // 6, found // 2 % 3, found % 2 == 1
+    reach, accepts = CONTACT_RADII[number].astype(np.float32), _ACCEPTS[number]
+    bridge = donor[:, None] & accepts | accepts[:, None] & donor
+    best = np.where(bridge, np.float32(_HYDROGEN_BOND**2), np.square(reach[:, None] + reach))
+    weight = np.where(bridge, np.float32(4.0), np.float32(1.0))
+    weight[kind[:, None] + kind < 2] = 0.0
+    return _Laws(sort, best.ravel(), weight.ravel())
 
 
 def _kinds(block: "BuildingBlock") -> tuple[np.ndarray, np.ndarray]:
-    kind = np.full(block.num_atoms, 2)
+    """Of all atoms: 0 at a connection, 1 for its neighbours, 2 for others; and whether it is hydrogen on N or O."""
+    at_end = np.zeros(block.num_atoms, dtype=bool)
+    at_end[block.connection_atoms] = True
     bonds = np.asarray(block.bonds, dtype=np.int64).reshape(-1, 2)
-    both = np.concatenate([bonds, bonds[:, ::-1]])
-    kind[both[np.isin(both[:, 0], block.connection_atoms), 1]] = 1
-    kind[block.connection_atoms] = 0
+    one, other = np.concatenate([bonds, bonds[:, ::-1]]).T
+    kind = np.full(block.num_atoms, 2)
+    kind[other[at_end[one]]] = 1
+    kind[at_end] = 0
     donor = np.zeros(block.num_atoms, dtype=bool)
-    donor[both[np.isin(block.atomic_numbers[both[:, 0]], _DONORS), 1]] = True
+    donor[other[_DONATES[block.atomic_numbers[one]]]] = True
     return kind, donor & (block.atomic_numbers == _H)
 
 
@@ -113,8 +158,11 @@ def _atoms_of(around: Surroundings, blocks: np.ndarray, shifts: np.ndarray) -> t
 
 
 def _squared_distances(mine: np.ndarray, place: np.ndarray) -> np.ndarray:
-    squared = (mine * mine).sum(-1)[..., None] + (place * place).sum(-1) - 2.0 * mine @ place.T
-    return np.asarray(squared)
+    """[..., n, m] Å^2 between [..., n, 3] and [..., m, 3], as one product of matrices."""
+    own, other = (np.ones((*x.shape[:-1], 5), dtype=x.dtype) for x in (mine, place))
+    own[..., :3], own[..., 3] = -2.0 * mine, (mine * mine).sum(-1)
+    other[..., :3], other[..., 4] = place, (place * place).sum(-1)
+    return np.asarray(own @ other.mT)
 
 
 def contact_energy(around: Surroundings, k: int, options: np.ndarray, cart: np.ndarray) -> np.ndarray:
@@ -140,40 +188,28 @@ def contact_energy(around: Surroundings, k: int, options: np.ndarray, cart: np.n
 def total_energy(around: Surroundings, carts: np.ndarray) -> np.ndarray:
     """Energy [S] of all contacts in S states of the framework, atoms at carts [S, N, 3] Å."""
     total = np.zeros(len(carts))
-    for k, (blocks, shifts) in enumerate(around.near):
-        atom, shift = _atoms_of(around, blocks, shifts)
+    for k, ((blocks, shifts), once) in enumerate(zip(around.near, around.once, strict=True)):
+        atom, shift = _atoms_of(around, blocks[once], shifts[once])
         if len(atom) == 0:
             continue
         own = (carts[:, around.start[k] : around.start[k + 1]] - around.centres[k]).astype(np.float32)
         place = (carts[:, atom] + (shift - around.centres[k])).astype(np.float32)
-        close = ((place * place).sum(-1) < (around.radius[k] + _CUTOFF) ** 2).any(0)
-        atom, place = atom[close], place[:, close]
-        squared = (own * own).sum(-1)[..., None] + (place * place).sum(-1)[:, None] - 2.0 * own @ place.mT
-        total += 0.5 * _energy(around, k, atom, squared)
+        close = (np.einsum("smi,smi->sm", place, place) < (around.radius[k] + _CUTOFF) ** 2).any(0)
+        total += _energy(around, k, atom[close], _squared_distances(own, place[:, close]))
     return total
 
 
 def _energy(around: Surroundings, k: int, atom: np.ndarray, squared: np.ndarray) -> np.ndarray:
     """Energy of block k for squared distances [O, n, m] of its atoms from others."""
-    best, weight = _pair_table(around, slice(around.start[k], around.start[k + 1]), atom)
     flat = squared.reshape(-1)
     hits = np.flatnonzero(flat < _CUTOFF**2)
-    pair = hits % best.size
-    best = best.reshape(-1)[pair]
+    if len(hits) == 0:
+        return np.zeros(len(squared))
+    laws, size = around.laws, squared[0].size
+    pair = laws.pairs(slice(around.start[k], around.start[k + 1]), atom).reshape(-1)[hits % size]
+    best = laws.best[pair]
     sixth = (best / np.maximum(flat[hits], _SOFT**2 * best)) ** 3
-    return np.bincount(hits // squared[0].size, weight.reshape(-1)[pair] * sixth * (sixth - 2.0), len(squared))
-
-
-def _pair_table(around: Surroundings, mine: slice, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Squared distance [n, m] at which each pair of atoms is best, and how much it weighs; 0 where bonds join them."""
-    best = np.square(around.reach[mine][:, None] + around.reach[theirs])
-    bridge = (
-        around.donor[mine][:, None] & around.acceptor[theirs] | around.acceptor[mine][:, None] & around.donor[theirs]
-    )
-    best[bridge] = _HYDROGEN_BOND**2
-    weight = np.where(bridge, np.float32(4.0), np.float32(1.0))
-    weight[around.kind[mine][:, None] + around.kind[theirs] < 2] = 0.0
-    return best, weight
+    return np.bincount(hits // size, laws.weight[pair] * sixth * (sixth - 2.0), len(squared))
 
 
 def shortest_contact(around: Surroundings, cart: np.ndarray) -> float:
@@ -183,6 +219,6 @@ def shortest_contact(around: Surroundings, cart: np.ndarray) -> float:
         atom, place = _environment(around, k, cart)
         own = slice(around.start[k], around.start[k + 1])
         squared = _squared_distances(cart[own] - around.centres[k], place)
-        squared[around.kind[own][:, None] + around.kind[atom] < 2] = np.inf
-        shortest = min(shortest, float(squared.min(initial=np.inf)))
+        free = around.laws.weight[around.laws.pairs(own, atom)] > 0
+        shortest = min(shortest, float(squared[free].min(initial=np.inf)))
     return float(np.sqrt(max(shortest, 0.0)))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from matgen.mof.assembly.chains import straight_chains
-from matgen.mof.assembly.contacts import shortest_contact, surroundings, total_energy
+from matgen.mof.assembly.contacts import Surroundings, moved_to, shortest_contact, surroundings, total_energy
 from matgen.mof.assembly.matching import match
 from matgen.mof.assembly.pairs import PairTable
 from matgen.mof.assembly.polish import PolishConfig, exchanged, permutations_of
@@ -73,25 +73,30 @@ def finish(
         rngs: one for each framework.
         config: settings.
     """
-    chosen = [start for at, given in enumerate(inputs) for start in _promising(at, given, found[at], config)]
+    arounds = [surroundings(given.lattice, given.frac_coords @ given.lattice, given.blocks) for given in inputs]
+    chosen = [
+        start for at, given in enumerate(inputs) for start in _promising(at, given, arounds[at], found[at], config)
+    ]
     fitted = _polished(inputs, tables, _fit(tables, chosen, config), config)
     settled: list[_Candidate] = []
     for at, given in enumerate(inputs):
         mine = sorted((c for c in fitted if c.at == at), key=lambda c: (c.num_open, c.fit.rms))
         closed = [c for c in mine if c.num_open == 0][: config.settle.solutions]
         if closed and config.settle.starts:
-            settled += _settled(given, tables[at], closed, rngs[at], config.settle)
+            settled += _settled(given, arounds[at], tables[at], closed, rngs[at], config.settle)
     again = _fit(tables, [(c.at, c.fit.rotations, c.fit) for c in settled], config)
-    again = [replace(c, energy=_energy_of(inputs[c.at], c.fit)) for c in again]
+    again = [replace(c, energy=_energy_of(inputs[c.at], arounds[c.at], c.fit)) for c in again]
     made = []
     for at, given in enumerate(inputs):
         turned = [c for c in again if c.at == at and c.num_open == 0]
         if turned:
             best = min(turned, key=lambda c: _score(c, config))
-            made.append(_assembly(given, tables[at], best, config))
+            made.append(_assembly(given, arounds[at], tables[at], best, config))
             continue
         rest = sorted((c for c in fitted if c.at == at), key=lambda c: (c.num_open, c.fit.rms))
-        made.append(_assembly(given, tables[at], rest[0], config) if rest else _unmatched(given, found[at]))
+        made.append(
+            _assembly(given, arounds[at], tables[at], rest[0], config) if rest else _unmatched(given, found[at])
+        )
     return made
 
 
@@ -105,17 +110,14 @@ def _score(candidate: _Candidate, config: FinishConfig) -> float:
 
 
 def _promising(
-    at: int, given: AssemblyInput, solutions: Sequence[Solution], config: FinishConfig
+    at: int, given: AssemblyInput, around: Surroundings, solutions: Sequence[Solution], config: FinishConfig
 ) -> list[tuple[int, np.ndarray, Refined]]:
     """Closed solutions with the best contacts that differ in them, or the best open ones."""
     closed = [s for s in solutions if s.num_open == 0]
     if not closed:
         return [(at, s.rotations, _shifted(s)) for s in solutions[: config.open_solutions]]
-    lattice, centres = given.lattice, given.frac_coords @ given.lattice
-    around = surroundings(lattice, centres, given.blocks)
-    score = total_energy(
-        around, np.stack([placed_atoms(given.blocks, centres + s.shifts, s.rotations) for s in closed])
-    )
+    carts = [placed_atoms(given.blocks, around.centres + s.shifts, s.rotations) for s in closed]
+    score = total_energy(around, np.stack(carts))
     score += config.settle.strain_weight * given.num_connections * np.array([s.rms for s in closed]) ** 2
     order = np.argsort(score, kind="stable")
     new = np.diff(score[order], prepend=-np.inf) > config.same_energy * given.num_blocks
@@ -177,17 +179,14 @@ def _polished(
     return fitted
 
 
-def _energy_of(given: AssemblyInput, fit: Refined) -> float:
-    lattice, centres = _moved(given, fit)
-    return float(
-        total_energy(
-            surroundings(lattice, centres, given.blocks), placed_atoms(given.blocks, centres, fit.rotations)[None]
-        )[0]
-    )
+def _energy_of(given: AssemblyInput, around: Surroundings, fit: Refined) -> float:
+    now = moved_to(around, *_moved(given, fit))
+    return float(total_energy(now, placed_atoms(given.blocks, now.centres, fit.rotations)[None])[0])
 
 
 def _settled(
     given: AssemblyInput,
+    around: Surroundings,
     table: PairTable,
     closed: Sequence[_Candidate],
     rng: np.random.Generator,
@@ -196,10 +195,9 @@ def _settled(
     turns = turns_of(given.blocks, config)
     settled = []
     for candidate in closed:
-        lattice, centres = _moved(given, candidate.fit)
-        around = surroundings(lattice, centres, given.blocks)
+        now = moved_to(around, *_moved(given, candidate.fit))
         chains = straight_chains(table, candidate.rows, given.num_blocks)
-        rotations, energy = settle(around, given.blocks, candidate.fit.rotations, turns, chains, rng, config)
+        rotations, energy = settle(now, given.blocks, candidate.fit.rotations, turns, chains, rng, config)
         settled.append(replace(candidate, fit=replace(candidate.fit, rotations=rotations), energy=energy))
     return settled
 
@@ -210,14 +208,17 @@ def _moved(given: AssemblyInput, fit: Refined) -> tuple[np.ndarray, np.ndarray]:
     return lattice, given.frac_coords @ lattice + fit.shift
 
 
-def _assembly(given: AssemblyInput, table: PairTable, best: _Candidate, config: FinishConfig) -> Assembly:
+def _assembly(
+    given: AssemblyInput, around: Surroundings, table: PairTable, best: _Candidate, config: FinishConfig
+) -> Assembly:
     lattice, centres = _moved(given, best.fit)
     frac = centres @ np.linalg.inv(lattice)
     cell = np.floor(frac).astype(np.int64)
     pairs = np.stack([table.metal[best.rows], table.linker[best.rows]], axis=1)
     image = table.image[best.rows] + cell[table.block[pairs[:, 1]]] - cell[table.block[pairs[:, 0]]]
-    around = surroundings(lattice, centres, given.blocks)
-    shortest = shortest_contact(around, placed_atoms(given.blocks, centres, best.fit.rotations))
+    shortest = shortest_contact(
+        moved_to(around, lattice, centres), placed_atoms(given.blocks, centres, best.fit.rotations)
+    )
     status, reason = "ok", ""
     if best.num_open:
         worst = float(best.fit.distance.max())

@@ -90,8 +90,7 @@ def _symmetries(points: np.ndarray, tolerance: float) -> np.ndarray:
     source = _frames(outer[first][None], points[second, side][None])[0]
     target = _frames(outer[i[near]], points[j[near], side])
     turns = target @ source.T
-    turns = turns[_kept(points, turns, tolerance)]
-    return np.stack([_fitted(points, turn) for turn in turns]) if len(turns) else np.zeros((0, 3, 3))
+    return _fitted(points, turns[_kept(points, turns, tolerance)])
 
 
 def _frames(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -112,11 +111,11 @@ def _kept(points: np.ndarray, turns: np.ndarray, tolerance: float) -> np.ndarray
     return np.asarray(one_each & (squared.min(-1).max(-1) < (2 * tolerance) ** 2))
 
 
-def _fitted(points: np.ndarray, turn: np.ndarray) -> np.ndarray:
-    """The turn, refitted to all connections (Kabsch)."""
-    turned = points @ turn.T
-    target = ((turned[:, None] - points[None]) ** 2).sum((2, 3)).argmin(1)
-    return kabsch(points[target].reshape(-1, 3).T @ points.reshape(-1, 3))
+def _fitted(points: np.ndarray, turns: np.ndarray) -> np.ndarray:
+    """The turns [O, 3, 3], refitted to all connections (Kabsch)."""
+    turned = np.einsum("oij,cxj->ocxi", turns, points)
+    target = points[np.square(turned[:, :, None] - points).sum((3, 4)).argmin(2)]  # [O, c, 2, 3]
+    return kabsch(np.einsum("ocxi,cxj->oij", target, points))
 
 
 def _distinct(block: "BuildingBlock", turns: np.ndarray, tolerance: float = 0.35) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from matgen.geometry.rotations import fit_rotation
 from matgen.mof.assembly.pairs import PairTable
 
 __all__ = ["Group", "Layout", "build_layout", "padded_size", "shape_key"]
@@ -38,6 +39,17 @@ class Group:
     offset: Tensor
     candidate: Tensor
     pair: Tensor
+
+    def turned(self, rotations: Tensor) -> Tensor:
+        """[G, C, 6, S] Å: the points, turned by rotations [G, S, 3, 3]."""
+        flat = self.points.view(len(self.points), -1, 3) @ rotations.permute(0, 3, 2, 1).flatten(2)
+        return flat.view(*self.points.shape, -1)
+
+    def fitted(self, target: Tensor) -> Tensor:
+        """[G, S, 3, 3]: rotations that bring the points nearest to their targets [G, C, 6, S] Å."""
+        source = self.points.view(len(self.points), -1, 3)  # padding is zero and pulls at nothing
+        covariance = source.mT @ target.reshape(len(source), source.shape[1], -1)
+        return fit_rotation(covariance.unflatten(-1, (3, -1)).permute(0, 3, 2, 1))
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from matgen.geometry.rotations import fit_rotation
 from matgen.mof.assembly.layout import Group
 
 __all__ = ["orientation_pool"]
@@ -76,30 +75,29 @@ def orientation_pool(group: Group, points: Tensor, rotations: Tensor, iterations
         rotations [G, Q, 3, 3], and the root mean square distance from the circles [G, Q] in Å.
     """
     circles = _compact(_circles(group, points))
-    source = group.points.unflatten(-1, (2, 3))
-    weight = group.mask.to(source.dtype)[:, None, :, None, None]
-    outer_source = (weight * source[:, None]).flatten(2, 3)  # [G, 1, 2C, 3]
-    for step in range(iterations + 1):
-        turned = torch.einsum("gqij,gcpj->gqcpi", rotations, source)
-        target, squared = _nearest_on_circles(circles, turned)
-        if step < iterations:
-            rotations = fit_rotation(target.flatten(2, 3).mT @ outer_source.expand(-1, target.shape[1], -1, -1))
-    squared = torch.where(group.mask[:, None], squared, 0.0)
-    return rotations, (squared.sum(-1) / (2 * group.mask.sum(-1, keepdim=True))).sqrt()
+    for _ in range(iterations):
+        target, _ = _nearest_on_circles(circles, group.turned(rotations))
+        rotations = group.fitted(target)
+    _, squared = _nearest_on_circles(circles, group.turned(rotations))
+    squared = torch.where(group.mask[..., None], squared, 0.0)
+    return rotations, (squared.sum(1) / (2 * group.mask.sum(1, keepdim=True))).sqrt()
 
 
 def _nearest_on_circles(circles: _Circles, turned: Tensor) -> tuple[Tensor, Tensor]:
-    """Nearest points [G, Q, C, 2, 3] on the best circle of each connection, and the squared distance [G, Q, C]."""
-    along = torch.einsum("gqcpi,gcmi->gqcmp", turned, circles.axis)
-    squared_norm = (turned * turned).sum(-1)
-    across = (squared_norm[:, :, :, None] - along * along).clamp(min=0).sqrt()
-    gap = (along - circles.along[:, None]) ** 2 + (across - circles.radius[:, None]) ** 2
-    distance, best = (gap.sum(-1) + circles.penalty[:, None]).min(dim=-1)
-    g = torch.arange(turned.shape[0], device=turned.device)[:, None, None]
-    c = torch.arange(turned.shape[2], device=turned.device)[None, None]
-    axis = circles.axis[g, c, best][..., None, :]
-    to, radius = circles.along[g, c, best][..., None], circles.radius[g, c, best][..., None]
-    height = along.gather(3, best[..., None, None].expand(*best.shape, 1, 2)).squeeze(3)[..., None]
-    side = turned - height * axis
-    side = side / side.norm(dim=-1, keepdim=True).clamp(min=1e-6)
-    return to * axis + radius * side, torch.where(distance.isfinite(), distance, 0.0)
+    """Nearest points [G, C, 6, Q] on the best circle of each connection, and the squared distance [G, C, Q] in Å^2.
+
+    The plane of a point and the axis cuts the circle where both have the same side.
+    """
+    turned = turned.unflatten(2, (2, 3))  # [G, C, 2, 3, Q]
+    height = circles.axis[:, :, None] @ turned  # [G, C, 2, M, Q], along the axis of each circle
+    across = (turned.square().sum(3, keepdim=True) - height.square()).clamp_(min=0).sqrt_()
+    along, radius = circles.along.mT[..., None], circles.radius.mT[..., None]
+    gap = ((height - along).square_() + (across - radius).square_()).sum(2)
+    distance, best = (gap + circles.penalty[..., None]).min(dim=2)
+    of_atom = best[:, :, None].expand(-1, -1, 2, -1)
+    axis = circles.axis.mT.gather(-1, best[:, :, None].expand(-1, -1, 3, -1))
+    along, radius = (value.mT.gather(-1, of_atom) for value in (circles.along, circles.radius))
+    height, across = (value.gather(3, of_atom[:, :, :, None]).squeeze(3) for value in (height, across))
+    stretch = radius / across.clamp(min=1e-6)
+    target = (along - stretch * height)[:, :, :, None] * axis[:, :, None] + stretch[:, :, :, None] * turned
+    return target.flatten(2, 3), torch.where(distance.isfinite(), distance, 0.0)

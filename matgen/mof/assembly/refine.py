@@ -10,7 +10,15 @@ from torch import Tensor
 from matgen.geometry.rotations import axis_angle_matrix
 from matgen.mof.assembly.layout import padded_size
 from matgen.mof.assembly.pairs import PairTable
-from matgen.mof.assembly.residuals import STRAIN, Problem, connection_residuals, jacobian, make_problem, strain_matrix
+from matgen.mof.assembly.residuals import (
+    STRAIN,
+    Problem,
+    connection_residuals,
+    fixed_slopes,
+    jacobian,
+    make_problem,
+    strain_matrix,
+)
 
 __all__ = ["RefineConfig", "Refined", "refine"]
 
@@ -146,10 +154,10 @@ def _refine_batch(
     spring = torch.full((3 * blocks + 6,), (0.1 / config.centre_scale) ** 2, dtype=torch.float64)
     spring[-6:] = (0.1 / config.strain_scale) ** 2
     damping = torch.full((num,), 1e-4, dtype=torch.float64)
-    state = _state(problem, turn, moved, spring)
+    state, fixed = _state(problem, turn, moved, spring), fixed_slopes(problem)
     done = torch.zeros(num, dtype=torch.bool)
     for _ in range(config.iterations):
-        step = _step(problem, state, spring, damping)
+        step = _step(problem, fixed, state, spring, damping)
         tried = _state(
             problem,
             axis_angle_matrix(step[:, : 3 * blocks].unflatten(-1, (blocks, 3))) @ state.turn,
@@ -180,6 +188,8 @@ class _State:
 
     def where(self, chosen: Tensor, other: "_State") -> "_State":
         """The other state for the chosen problems."""
+        if chosen.all():
+            return other
         pairs = [(getattr(other, f.name), getattr(self, f.name)) for f in fields(self)]
         return _State(*(torch.where(chosen.view(-1, *[1] * (new.ndim - 1)), new, old) for new, old in pairs))
 
@@ -190,9 +200,9 @@ def _state(problem: Problem, turn: Tensor, moved: Tensor, spring: Tensor) -> _St
     return _State(turn, moved, residual, a, b, residual.square().sum((1, 2, 3)) + (spring * moved * moved).sum(-1))
 
 
-def _step(problem: Problem, state: _State, spring: Tensor, damping: Tensor) -> Tensor:
+def _step(problem: Problem, fixed: Tensor, state: _State, spring: Tensor, damping: Tensor) -> Tensor:
     """The damped Gauss-Newton step [L, 6 K + 6]."""
-    slopes = jacobian(problem, state.a, state.b)
+    slopes = jacobian(problem, fixed, state.a, state.b)
     normal = slopes.mT @ slopes
     gradient = (slopes.mT @ state.residual.flatten(1)[..., None]).squeeze(-1)
     held = gradient.shape[1] - len(spring)

@@ -10,7 +10,7 @@ from torch import Tensor
 from matgen.mof.assembly.pairs import PairTable
 from matgen.shapes import Float
 
-__all__ = ["STRAIN", "Problem", "connection_residuals", "jacobian", "make_problem", "strain_matrix"]
+__all__ = ["STRAIN", "Problem", "connection_residuals", "fixed_slopes", "jacobian", "make_problem", "strain_matrix"]
 
 STRAIN = torch.tensor([[0, 0], [1, 1], [2, 2], [1, 2], [0, 2], [0, 1]])  # rows and columns of a strain's six numbers
 
@@ -83,23 +83,40 @@ def strain_matrix(strain: Tensor) -> Tensor:
     return matrix
 
 
-def jacobian(problem: Problem, turned_a: Tensor, turned_b: Tensor) -> Tensor:
-    """[L, 6 P, 6 K + 6] of the residuals, by rotation vectors (applied after the rotation), shifts and strain."""
+def fixed_slopes(problem: Problem) -> Tensor:
+    """[L, P, 2, 3, 6 K + 6]: the part of `jacobian` that does not depend on the rotations, and zeros."""
     num, pairs = problem.first.shape
-    full = torch.zeros(num, pairs, 2, 3, 2, problem.num_blocks, 3, dtype=turned_a.dtype)
+    full = torch.zeros(num, pairs, 2, 3, 2, problem.num_blocks, 3, dtype=problem.a.dtype)
     batch, pair = torch.arange(num)[:, None], torch.arange(pairs)[None]
-    weight = problem.weight[..., None, None, None]
-    identity = torch.eye(3, dtype=turned_a.dtype).expand(num, pairs, 2, 3, 3) * weight
-    for blocks, turned, sign in ((problem.first, turned_a, 1.0), (problem.second, turned_b, -1.0)):
-        full[batch, pair, :, :, 0, blocks] += -sign * _cross(turned) * weight
-        full[batch, pair, :, :, 1, blocks] += sign * identity
-    cell = torch.zeros(num, pairs, 2, 3, 6, dtype=turned_a.dtype)
+    identity = torch.eye(3, dtype=full.dtype).expand(num, pairs, 2, 3, 3) * problem.weight[..., None, None, None]
+    full[batch, pair, :, :, 1, problem.first] += identity
+    full[batch, pair, :, :, 1, problem.second] -= identity
+    cell = torch.zeros(num, pairs, 2, 3, 6, dtype=full.dtype)
     offset = problem.offset * problem.weight[..., None]
     for at, (i, j) in enumerate(STRAIN.tolist()):
         cell[:, :, :, j, at] -= offset[:, :, None, i]
         if i != j:
             cell[:, :, :, i, at] -= offset[:, :, None, j]
-    return torch.cat([full.flatten(4), cell], dim=-1).flatten(1, 3)
+    return torch.cat([full.flatten(4), cell], dim=-1)
+
+
+def jacobian(problem: Problem, fixed: Tensor, turned_a: Tensor, turned_b: Tensor) -> Tensor:
+    """[L, 6 P, 6 K + 6] of the residuals, by rotation vectors (applied after the rotation), shifts and strain.
+
+    Args:
+        problem: the pairs.
+        fixed: its `fixed_slopes`.
+        turned_a: [L, P, 2, 3] Å, turned points of the first side.
+        turned_b: of the second.
+    """
+    slopes = fixed.clone()
+    by_turn = slopes[..., : 3 * problem.num_blocks].unflatten(-1, (-1, 3))
+    num, pairs = problem.first.shape
+    batch, pair = torch.arange(num)[:, None], torch.arange(pairs)[None]
+    weight = problem.weight[..., None, None, None]
+    by_turn[batch, pair, :, :, problem.first] -= _cross(turned_a) * weight
+    by_turn[batch, pair, :, :, problem.second] += _cross(turned_b) * weight
+    return slopes.flatten(1, 3)
 
 
 def _cross(vector: Tensor) -> Tensor:

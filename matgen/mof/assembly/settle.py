@@ -70,6 +70,7 @@ def settle(
     free = [k for k, turn in enumerate(turns) if len(turn) > 1]
     options = [np.einsum("ij,ojk,nk->oni", rotations[k], turns[k], block.cart_coords) for k, block in enumerate(blocks)]
     best_choice, best = np.zeros(len(blocks), dtype=int), np.inf
+    seen: set[bytes] = set()
     for start in range(config.starts if free else 1):
         choice = np.zeros(len(blocks), dtype=int)
         if start:
@@ -79,6 +80,9 @@ def settle(
         for _ in range(config.sweeps):
             if not _sweep(around, options, rng.permutation(free), choice, cart, stale):
                 break
+        if choice.tobytes() in seen:  # most starts end where an earlier one did
+            continue
+        seen.add(choice.tobytes())
         total = float(total_energy(around, cart[None])[0])
         if total < best - 1e-6:
             best_choice, best = choice, total

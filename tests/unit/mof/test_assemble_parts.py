@@ -11,7 +11,7 @@ from matgen.mof.assembly.flips import free_turns
 from matgen.mof.assembly.matching import match
 from matgen.mof.assembly.pairs import candidate_pairs, image_vectors
 from matgen.mof.assembly.refine import RefineConfig, refine
-from matgen.mof.assembly.residuals import connection_residuals, jacobian, make_problem
+from matgen.mof.assembly.residuals import connection_residuals, fixed_slopes, jacobian, make_problem
 from matgen.mof.building_block import BuildingBlock
 from matgen.mof.decompose import decompose
 from matgen.mof.framework import Framework
@@ -75,7 +75,7 @@ def test_jacobian_of_the_refinement(framework: Framework) -> None:
 
     at = torch.zeros(54, dtype=torch.float64)
     _, a, b = connection_residuals(problem, turn, torch.zeros(1, 8, 3).double(), torch.zeros(1, 6).double())
-    ours = jacobian(problem, a, b)[0]
+    ours = jacobian(problem, fixed_slopes(problem), a, b)[0]
     assert torch.allclose(ours, torch.autograd.functional.jacobian(residual, at), atol=1e-8)
 
 
