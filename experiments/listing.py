@@ -35,6 +35,7 @@ EXPERIMENTS: dict[str, Callable[[], "Experiment | MofExperiment"]] = {
         symmcd_seed_comparison.symmcd_seed_comparison,
         mofdiff_demo.mofdiff_demo,
         mofdiff_qmof.mofdiff_qmof,
+        mofdiff_qmof.mofdiff_qmof_blocks_first,
         mofdiff_qmof.mofdiff_qmof_paper,
         mofdiff_property_comparison.mofdiff_property_comparison,
     )

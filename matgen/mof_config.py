@@ -8,8 +8,6 @@ from matgen.evaluation.adsorption import AdsorptionConfig
 from matgen.evaluation.porosity import PorosityConfig
 from matgen.models.block_encoder import BlockEncoderConfig
 from matgen.models.mofdiff import MOFDiffConfig
-from matgen.models.mofdiff_blocks import BlockSetConfig
-from matgen.models.mofdiff_centres import CentreConfig
 from matgen.models.mofdiff_latent import LatentConfig, PriorConfig
 from matgen.models.mofdiff_optimise import OptimiseConfig
 from matgen.models.mofdiff_sampling import CoarseSamplerConfig
@@ -173,8 +171,6 @@ def tiny_mofdiff() -> MOFDiffConfig:
     return MOFDiffConfig(
         latent=latent,
         score=ScoreConfig(graph=graph, network=_tiny(12.0), condition_dim=48),
-        blocks=BlockSetConfig(hidden=48, num_layers=2, num_heads=4, condition_dim=32),
-        centres=CentreConfig(hidden=48, num_layers=2, num_heads=4, pair_dim=16, condition_dim=32, num_radial=12),
         prior=PriorConfig(hidden=48, num_layers=2),
     )
 

@@ -47,7 +47,7 @@ _KINDS: dict[str, dict[str, Value]] = {
 
 FRAMEWORK_SCHEDULES = Space(
     name="frameworks",
-    summary="noise schedules of embeddings and centres, latent, weight of the KL term, pairs, the learning rate",
+    summary="noise schedules of embeddings and centres, latent, weight of the KL term, cut-off, the learning rate",
     parameters=(
         presets("schedule.features", _KINDS),
         log_uniform(f"{_SIGMAS}.sigma_min", 0.0005, 0.01),
@@ -55,7 +55,7 @@ FRAMEWORK_SCHEDULES = Space(
         choice("num_steps", 250, 500, 1000, 2000, keys=(f"{_SIGMAS}.num_steps", f"{_FEATURES}.num_steps")),
         log_uniform("model.weights.kl", 1e-5, 0.1),
         choice("model.latent.dim", 16, 32, 64, 128),
-        choice("model.centres.pair_dim", 32, 64, 96),
+        choice("model.score.graph.cutoff", 3.0, 4.0, 5.0),
         choice("model.feature_output", "velocity", "eps"),
         log_uniform("train.learning_rate", 1e-4, 3e-3),
     ),

@@ -122,6 +122,9 @@ class CoarseStatistics:
             tensors = load_file(str(path))
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{path}: not readable as statistics ({error})") from error
+        dim = len(tensors.get("embedding_mean", ()))
+        if not any(name.startswith("block_") for name in tensors):  # of an earlier version: no table of blocks
+            tensors |= {name: torch.zeros(0, *tail) for name, tail in _table_shapes(dim).items()}
         names = {field.name for field in dataclasses.fields(cls)}
         if set(tensors) != names:
             missing, unknown = sorted(names - set(tensors)), sorted(set(tensors) - names)
@@ -180,6 +183,16 @@ def build_statistics(
         **_blocks(records, embeddings, arms, conformer_offsets),
     }
     return CoarseStatistics(**{name: torch.tensor(array, dtype=torch.float32) for name, array in arrays.items()})
+
+
+def _table_shapes(dim: int) -> dict[str, tuple[int, ...]]:
+    return {
+        "block_embedding": (dim,),
+        "block_is_metal": (),
+        "block_connections": (),
+        "block_arms": (3,),
+        "block_share": (),
+    }
 
 
 def _blocks(

@@ -57,8 +57,9 @@ class Drawn(NamedTuple):
 class MOFDiff(nn.Module):
     """The model: draw t, corrupt, predict, compare; or draw a latent, start from noise and step back.
 
-    Which blocks a framework has is drawn before where they are: centres are then diffused around real blocks, whose
-    arms say how far apart they are. Drawn together, as published, embeddings stay noisy until the centres are decided.
+    Blocks and centres are drawn together, as published; embeddings then stay noisy until the centres are decided. With
+    `config.blocks`, which blocks a framework has is drawn before where they are: centres are then diffused for real
+    blocks, whose arms say how far apart they are.
 
     Args:
         config: networks, processes and losses.

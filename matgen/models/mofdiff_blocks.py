@@ -56,6 +56,8 @@ class BlockSetNetwork(nn.Module):
     p(block | noisy features) ~ share exp(-|x_t - sqrt(alpha_bar) e|^2 / 2 (1 - alpha_bar)) exp(q e - k |e|^2 / 2).
     The first two factors are known; the last one is what the network says from the other blocks and all else that is
     known, by q and k. So no weights are spent on which blocks there are, and what is sampled ends at one of them.
+    Most blocks of a framework are copies of each other, and what is seen of a copy counts like what is seen of a block
+    itself: the network says how much each is a copy of each other one, and the second factor is taken of these too.
 
     Args:
         config: width and layers.
@@ -84,6 +86,8 @@ class BlockSetNetwork(nn.Module):
         )
         self.norm = nn.LayerNorm(width)
         self.leave = nn.Linear(width, dim + 1)
+        self.one, self.other = nn.Linear(width, config.condition_dim), nn.Linear(width, config.condition_dim)
+        self.no_copy = nn.Parameter(torch.tensor(3.0))
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
         size, log_share = -0.5 * table.square().sum(1), share.clamp(min=1e-12).log()
@@ -101,7 +105,14 @@ class BlockSetNetwork(nn.Module):
         h = self.enter(torch.cat([noisy.features, alone, condition[noisy.graph_index]], dim=-1))
         for layer in self.layers:
             h, _ = layer(h, None, condition, sets)
-        return self._expected(seen + self.leave(self.norm(h)).float())
+        h = self.norm(h)
+        return self._expected(seen + self._seen_of_copies(h, seen, sets) + self.leave(h).float())
+
+    def _seen_of_copies(self, h: Float[Tensor, "N W"], seen: Float[Tensor, "N Q"], sets: Sets) -> Float[Tensor, "N Q"]:
+        one, other = sets.padded(self.one(h)), sets.padded(self.other(h))
+        copy = torch.sigmoid((one @ other.transpose(1, 2)).float() / one.shape[-1] ** 0.5 - self.no_copy)
+        copy = copy * (1 - torch.eye(copy.shape[-1], device=copy.device))
+        return (copy @ sets.padded(seen))[sets.there]  # padding has seen nothing
 
     def _seen(self, noisy: NoisyBlocks) -> Float[Tensor, "N Q"]:
         """q and k, Q = F + 1, of the noisy features themselves."""

@@ -13,6 +13,7 @@ from matgen.models.mofdiff_latent import LatentConfig, PriorConfig
 from matgen.models.mofdiff_losses import CoarseLossWeights
 from matgen.models.mofdiff_score import ScoreConfig
 from matgen.nn.gemnet import GraphConfig, NeighborConfig, ReadoutConfig
+from matgen.settings import ADDED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,14 +25,15 @@ class MOFDiffConfig:
     are diffused in the predicted cell) prepare the score network for cells that are not exact, as in sampling.
     `drop_condition` is the share of training frameworks that do not show their properties.
     `blocks` is the network that draws the blocks before their centres, which `centres` then diffuses for real blocks;
-    None: embeddings and centres are diffused together by the network `score`, as published.
+    None: embeddings and centres are diffused together by the network `score`, as published, and as in the model that
+    is shipped.
     """
 
     latent: LatentConfig = field(default_factory=LatentConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
     prior: PriorConfig | None = field(default_factory=PriorConfig)
-    blocks: BlockSetConfig | None = field(default_factory=BlockSetConfig)
-    centres: CentreConfig = field(default_factory=CentreConfig)
+    blocks: BlockSetConfig | None = field(default=None, metadata=ADDED)
+    centres: CentreConfig = field(default_factory=CentreConfig, metadata=ADDED)
     features: GaussianConfig = field(default_factory=GaussianConfig)
     coords: LatticeNormalConfig = field(default_factory=LatticeNormalConfig)
     weights: CoarseLossWeights = field(default_factory=CoarseLossWeights)
@@ -73,7 +75,6 @@ def paper_config() -> MOFDiffConfig:
             condition_dim=768,
         ),
         prior=None,
-        blocks=None,
         features=GaussianConfig(schedule=ScheduleConfig(num_steps=2000, cosine_offset=1e-4, beta_max=0.999)),
         coords=LatticeNormalConfig(sigmas=SigmaConfig(num_steps=2000, sigma_min=0.001, sigma_max=10.0)),
         weights=CoarseLossWeights(kl=0.01),

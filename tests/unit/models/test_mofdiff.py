@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from mofdiff_cases import BATCH, STATISTICS, TINY, TOGETHER, VARIANTS, losses, made_up, model_of, take
+from mofdiff_cases import BATCH, BLOCKS_FIRST, STATISTICS, TINY, VARIANTS, losses, made_up, model_of, take
 
 from matgen.diffusion.noise import CounterNoise, row_seed
 from matgen.diffusion.wrapped_normal_lattice import LatticeNormalConfig
@@ -81,7 +81,7 @@ def test_geometry_reaches_the_latent_of_frameworks_with_long_edges():
 
 
 def test_the_score_turns_with_the_cell():
-    batch, model = made_up(5), model_of(TOGETHER)
+    batch, model = made_up(5), model_of()
     lattice = model._framework(batch).lattice
     given = model._given(lattice, batch.num_blocks, batch.num_blocks // 2, model.encode(batch), torch.zeros(5, 4))
     state = State(torch.randn(len(batch.graph_index), model.features.dim), batch.frac_coords)
@@ -208,7 +208,7 @@ def test_the_published_size():
 
 
 def test_centres_know_no_origin_no_order_and_no_orientation():
-    batch, model = made_up(5, smallest=2), model_of()
+    batch, model = made_up(5, smallest=2), model_of(BLOCKS_FIRST)
     index = batch.graph_index
     rotation = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]
 
@@ -228,7 +228,7 @@ def test_centres_know_no_origin_no_order_and_no_orientation():
 
 
 def test_centres_are_drawn_for_the_chosen_blocks():
-    model, sampler = model_of(), CoarseSamplerConfig(num_steps=4, latent_steps=4)
+    model, sampler = model_of(BLOCKS_FIRST), CoarseSamplerConfig(num_steps=4, latent_steps=4)
     request = CoarseRequest(seeds=row_seed(5, torch.arange(3)))
     asked = []
 
@@ -247,12 +247,12 @@ def test_centres_are_drawn_for_the_chosen_blocks():
     torch.testing.assert_close(one.frac_coords, same.frac_coords)
     torch.testing.assert_close(one.blocks.embedding, other.blocks.embedding)  # blocks do not know of the choice
     assert (one.frac_coords - other.frac_coords).abs().max() > 1e-4
-    together = model_of(TOGETHER).sample(request, sampler, choose(1.0))
+    together = model_of().sample(request, sampler, choose(1.0))
     assert together.chosen is None and len(asked) == 3
 
 
 def test_a_part_without_weight_is_not_computed():
-    config = replace(TINY, weights=replace(TINY.weights, coords=0.0))
+    config = replace(BLOCKS_FIRST, weights=replace(TINY.weights, coords=0.0))
     model = model_of(config)
     losses(model, BATCH)["total"].backward()
     assert all(parameter.grad is None for parameter in model.score.parameters())

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from mofdiff_cases import BATCH, STATISTICS, TINY, model_of
+from mofdiff_cases import BATCH, BLOCKS_FIRST, STATISTICS, model_of
 
 from matgen.data.mof_statistics import build_statistics
 from matgen.diffusion.noise import row_seed
@@ -17,16 +17,15 @@ from tests.unit.models.test_mofdiff_defects import records_of
 SMALL = BlockSetConfig(hidden=16, num_layers=1, num_heads=2, condition_dim=8)
 
 
-def noisy_of(features: torch.Tensor, alpha_bar: float) -> NoisyBlocks:
-    """All of them in one framework."""
-    count = len(features)
+def noisy_of(features: torch.Tensor, num_blocks: list[int], alpha_bar: float) -> NoisyBlocks:
+    sizes = torch.tensor(num_blocks)
     return NoisyBlocks(
         features=features,
-        graph_index=torch.zeros(count, dtype=torch.int64),
-        num_blocks=torch.tensor([count]),
-        time=torch.full((1,), 0.5),
-        alpha_bar=torch.full((1,), alpha_bar),
-        known=torch.zeros(1, 3),
+        graph_index=torch.arange(len(sizes)).repeat_interleave(sizes),
+        num_blocks=sizes,
+        time=torch.full((len(sizes),), 0.5),
+        alpha_bar=torch.full((len(sizes),), alpha_bar),
+        known=torch.zeros(len(sizes), 3),
     )
 
 
@@ -35,14 +34,32 @@ def test_untrained_it_is_the_posterior_mean_of_each_block_alone(alpha_bar):
     rng = np.random.default_rng(0)
     table, x_t, share = rng.standard_normal((40, 6)), rng.standard_normal((7, 6)), rng.dirichlet(np.ones(40))
     network = BlockSetNetwork(SMALL, torch.tensor(table).float(), torch.tensor(share).float(), known_dim=3)
-    found = network(noisy_of(torch.tensor(x_t).float(), alpha_bar)).detach()
+    found = network(noisy_of(torch.tensor(x_t).float(), [1] * 7, alpha_bar)).detach()
     away = np.square(x_t[:, None] - np.sqrt(alpha_bar) * table).sum(-1)
+    np.testing.assert_allclose(found, posterior_mean(away, alpha_bar, table, share), rtol=1e-3, atol=1e-4)
+
+
+def test_what_is_seen_of_copies_counts_like_what_is_seen_of_the_block_itself():
+    rng = np.random.default_rng(0)
+    table, x_t, share = rng.standard_normal((40, 6)), rng.standard_normal((5, 6)), rng.dirichlet(np.ones(40))
+    network = BlockSetNetwork(SMALL, torch.tensor(table).float(), torch.tensor(share).float(), known_dim=3)
+    torch.nn.init.zeros_(network.one.weight)
+    torch.nn.init.zeros_(network.one.bias)
+    torch.nn.init.constant_(network.no_copy, -30.0)  # all of a framework are copies of each other
+    found = network(noisy_of(torch.tensor(x_t).float(), [3, 2], 0.4)).detach()
+    away = np.square(x_t[:, None] - np.sqrt(0.4) * table).sum(-1)
+    both = np.stack([away[:3].sum(0)] * 3 + [away[3:].sum(0)] * 2)
+    np.testing.assert_allclose(found, posterior_mean(both, 0.4, table, share), rtol=1e-3, atol=1e-4)
+
+
+def posterior_mean(away: np.ndarray, alpha_bar: float, table: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Of blocks whose noisy features are so far (squared, [N, M]) from those of the table."""
     weight = share * np.exp(-0.5 * (away - away.min(1, keepdims=True)) / (1 - alpha_bar))
-    np.testing.assert_allclose(found, weight @ table / weight.sum(1, keepdims=True), rtol=1e-3, atol=1e-4)
+    return weight @ table / weight.sum(1, keepdims=True)
 
 
 def test_what_is_sampled_is_a_block_that_there_is():
-    model = model_of(disturbed=False)  # untrained: blocks are drawn independently, by their shares
+    model = model_of(BLOCKS_FIRST, disturbed=False)  # untrained: blocks are drawn independently, by their shares
     made = model.sample(CoarseRequest(seeds=row_seed(0, torch.arange(64))), CoarseSamplerConfig(num_steps=50))
     away = torch.cdist(made.blocks.embedding, STATISTICS.block_embedding).min(1).values
     apart = torch.cdist(STATISTICS.block_embedding, STATISTICS.block_embedding).fill_diagonal_(9).min(1).values
@@ -68,4 +85,4 @@ def test_statistics_keep_few_conformers_and_lose_no_share():
 def test_statistics_without_blocks_are_refused():
     with pytest.raises(ValueError, match="run the stage embed again"):
         nothing = {name: getattr(STATISTICS, name)[:0] for name in STATISTICS.tensors() if name.startswith("block_")}
-        MOFDiff(TINY, type(STATISTICS)(**STATISTICS.tensors() | nothing))
+        MOFDiff(BLOCKS_FIRST, type(STATISTICS)(**STATISTICS.tensors() | nothing))

@@ -4,7 +4,7 @@ import itertools
 from dataclasses import replace
 
 import torch
-from mofdiff_cases import BATCH, STATISTICS, TINY, TOGETHER, losses, made_up, model_of, statistics_of
+from mofdiff_cases import BATCH, STATISTICS, TINY, losses, made_up, model_of, statistics_of
 from test_block_encoder import made_up_blocks, select
 from test_block_encoder import model_of as encoder_of
 
@@ -78,7 +78,7 @@ def test_d9_the_number_of_metal_nodes_is_used_in_sampling():
 
 def test_d10_neighbouring_times_are_told_apart_and_features_have_unit_variance():
     """Published: shown as beta_t, which hardly moves over half of the schedule, and |h| = 1 against unit noise."""
-    model, batch = model_of(replace(TOGETHER, score_gain=False)), made_up(4, smallest=2)
+    model, batch = model_of(replace(TINY, score_gain=False)), made_up(4, smallest=2)
     framework = model._framework(batch)
     given = model._given(framework.lattice, batch.num_blocks, framework.num_metal, torch.zeros(4, 8), torch.zeros(4, 4))
     state = State(framework.features, batch.frac_coords)
