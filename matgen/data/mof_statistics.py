@@ -152,7 +152,7 @@ def build_statistics(
     Raises:
         ValueError: there is no framework.
     """
-    if len(records) == 0:
+    if not len(records):
         raise ValueError("statistics need at least one training framework")
     counts = records.num_blocks
     metals = np.add.reduceat(records.is_metal.astype(np.int64), records.offsets[:-1])
@@ -162,8 +162,7 @@ def build_statistics(
     connection_prob = np.zeros((2, int(records.num_connections.max()) + 1))
     np.add.at(connection_prob, (records.is_metal.astype(np.int64), records.num_connections), 1.0)
     used = embeddings[records.block_index].astype(np.float64)
-    lattice = torch.from_numpy(np.array(records.lattice))
-    target = lattice_target(lattice, torch.from_numpy(counts)).numpy()
+    target = lattice_target(torch.from_numpy(np.array(records.lattice)), torch.from_numpy(counts)).numpy()
     volumes = np.abs(np.linalg.det(records.lattice)) / counts
     known = np.where(np.isfinite(records.properties), records.properties, np.nan).astype(np.float64)
     some = np.isfinite(known).any(axis=0)
