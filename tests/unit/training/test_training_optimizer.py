@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from matgen.training.optimizer import Ema, build_optimizer, learning_rate
+from matgen.errors import ConfigError
+from matgen.training.optimizer import Ema, build_optimizer, freeze, learning_rate
 
 SETTINGS = {"base": 2.0, "warmup_steps": 10, "total_steps": 110, "final": 0.1}
 
@@ -78,3 +79,19 @@ def test_only_matrices_decay_and_without_decay_it_is_adam():
             chosen.step()
     for first, second in zip(model.parameters(), other.parameters()):
         assert torch.allclose(first, second, atol=1e-6)
+
+
+def test_frozen_weights_stay_and_the_others_learn():
+    model = nn.ModuleDict({"encoder": nn.Linear(2, 2), "score": nn.Linear(2, 1)})
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    freeze(model, ("encoder.", "score.bias"))
+    optimizer = build_optimizer(model, 0.1, (0.9, 0.999), 0.1)
+    model["score"](model["encoder"](torch.ones(3, 2))).square().sum().backward()
+    optimizer.step()
+    moved = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
+    assert moved == {"score.weight"}
+
+
+def test_frozen_names_that_are_none_are_refused():
+    with pytest.raises(ConfigError, match=r"train.frozen: no weights begin with sorce. \(there are: encoder, score\)"):
+        freeze(nn.ModuleDict({"encoder": nn.Linear(2, 2), "score": nn.Linear(2, 1)}), ("encoder.", "sorce."))
