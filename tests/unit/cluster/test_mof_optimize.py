@@ -13,14 +13,18 @@ from cluster.mof_achieve import MOF_ACHIEVED_SCHEMA, MofAchieveWork, achieved_ta
 from cluster.mof_decode import MOF_STRUCTURE_SCHEMA
 from cluster.mof_optimize import MOF_OPTIMIZE_SCHEMA, mof_optimize
 from cluster.mof_preprocess import QUICK_PORES
+from cluster.mof_sample import mof_sample
 from cluster.parts import Shard, iterate_rows, write_part
 from cluster.run import Run
 from matgen.data.arrays import pack_text
 from matgen.data.mof_properties import properties_of, save_properties
 from matgen.data.mof_records import BlockRecords, CoarseRecords
 from matgen.data.mof_statistics import build_statistics
-from matgen.errors import CheckpointError, ConfigError
+from matgen.errors import CheckpointError, ConfigError, StageError
 from matgen.evaluation.porosity import PorosityWorker
+from matgen.models.mofdiff import MOFDiffConfig
+from matgen.models.mofdiff_blocks import BlockSetConfig
+from matgen.models.mofdiff_centres import CentreConfig
 from matgen.models.mofdiff_optimise import OptimiseConfig
 from matgen.models.mofdiff_sampling import CoarseSamplerConfig
 from matgen.mof_config import MofExperiment, MofOptimizeConfig, MofSampleConfig, tiny_mofdiff
@@ -47,13 +51,12 @@ def embedded_set(folder: Path, frameworks: CoarseRecords) -> None:
     build_statistics(frameworks, blocks.embedding, blocks.arms()).save(folder / "statistics.safetensors")
 
 
-def trained(folder: Path, frameworks: CoarseRecords) -> Run[MofExperiment]:
+def trained(folder: Path, frameworks: CoarseRecords, model: MOFDiffConfig | None = None) -> Run[MofExperiment]:
     """A run whose model has taken one step."""
     embedded_set(folder / "embedded", frameworks)
     config = TrainConfig(max_steps=1, batch_size=8, warmup_steps=1, checkpoint_every=1)
-    train_plain(
-        folder / "embedded", folder / "checkpoint", PlainRun(model=tiny_mofdiff(), train=config, kind="mofdiff"), "cpu"
-    )
+    settings = PlainRun(model=model or tiny_mofdiff(), train=config, kind="mofdiff")
+    train_plain(folder / "embedded", folder / "checkpoint", settings, "cpu")
     experiment = MofExperiment(
         name="optimize",
         sample=MofSampleConfig(
@@ -85,6 +88,27 @@ def test_latents_move_to_the_target_from_training_frameworks(run: Run[MofExperim
         assert row["start"].startswith("mof-")
         assert abs(row["predicted"] - 0.9) < 0.02 < abs(row["start_predicted"] - 0.9)
         assert row["predicted_properties"][0] == pytest.approx(row["predicted"], abs=1e-5)
+
+
+def test_blocks_first_centres_are_drawn_for_rows_of_the_library(tmp_path: Path) -> None:
+    model = replace(
+        tiny_mofdiff(),
+        blocks=BlockSetConfig(hidden=16, num_layers=1, num_heads=2, condition_dim=8),
+        centres=CentreConfig(hidden=16, num_layers=1, num_heads=2, pair_dim=8, condition_dim=8),
+    )
+    made = trained(tmp_path, fake_frameworks(fake_blocks()), model)
+    mof_optimize(made)
+    plain = replace(made, out=tmp_path / "plain", experiment=replace(made.experiment, name="plain"))
+    mof_sample(plain)
+    library = BlockRecords.load(tmp_path / "embedded" / "blocks_train.safetensors")
+    assert library.embedding is not None
+    for row in (*iterate_rows(made.directory("sample")), *iterate_rows(plain.directory("sample"))):
+        assert row["status"] == "ok" and len(row["block_index"]) == row["num_blocks"]
+        index = np.asarray(row["block_index"])
+        assert (library.is_metal[index] == np.asarray(row["is_metal"])).all()
+    (tmp_path / "embedded" / "blocks_train.safetensors").rename(tmp_path / "elsewhere")
+    with pytest.raises(StageError, match="no library of building blocks"):
+        mof_sample(replace(plain, out=tmp_path / "without"))
 
 
 def test_rows_do_not_depend_on_shards_and_batches(run: Run[MofExperiment]) -> None:
