@@ -16,6 +16,7 @@ from cluster.mof_library import library_path
 from cluster.mof_sample import MOF_SAMPLE_SCHEMA
 from cluster.parts import Shard, read_part, shards_of_parts
 from cluster.run import MofRun
+from matgen.errors import StageError
 from matgen.mof.assemble import Assembly, AssemblyInput, assemble, feasibility
 from matgen.mof.block_library import BlockLibrary
 from matgen.mof.handedness import with_best_hands
@@ -160,17 +161,21 @@ def mof_decode(run: MofRun) -> dict[str, Any]:
         The stage's summary.
 
     Raises:
-        StageError: the samples or the library are missing, or the directory cannot be written or holds another run.
+        StageError: the samples or the library are missing, centres were drawn for the blocks of another library, or the
+            directory cannot be written or holds another run.
         SourceError: a part of the samples is corrupt.
     """
     started = time.monotonic()
     config = run.experiment.decode
     samples = require_stage(run.directory("sample"), "sample", partial=run.shards is not None)
     library = library_path(run)
+    size = f"{library.stat().st_size} bytes"
+    if samples.inputs.get("library", size) != size:
+        raise StageError(f"centres were drawn for another library than {library}: name the checkpoint they are of")
     inputs = {
         "samples": samples.identity,
         "checkpoint": samples.inputs.get("checkpoint", ""),
-        "library": f"{library.stat().st_size} bytes",
+        "library": size,
     }
     lineage = run.open_stage("decode", config, inputs)
     if lineage.complete:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from matgen.errors import CheckpointError
 from matgen.models.mofdiff_latent import TIME_DIM
 from matgen.nn.embeddings import sinusoidal_embedding
 from matgen.nn.gemnet.layers import Perceptron
@@ -66,7 +67,7 @@ class BlockSetNetwork(nn.Module):
         known_dim: C.
 
     Raises:
-        ValueError: there is no block.
+        CheckpointError: there is no block.
     """
 
     _keys: Tensor
@@ -77,7 +78,9 @@ class BlockSetNetwork(nn.Module):
     ) -> None:
         super().__init__()
         if len(table) == 0:
-            raise ValueError("statistics without blocks: they are of an earlier version (run the stage embed again)")
+            raise CheckpointError(
+                "statistics without blocks: they are of an earlier version (run the stage embed again)"
+            )
         width, dim = config.hidden, table.shape[1]
         self.condition = Perceptron(known_dim + TIME_DIM, width, config.condition_dim)
         self.enter = nn.Linear(2 * dim + config.condition_dim, width)

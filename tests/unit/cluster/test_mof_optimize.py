@@ -10,7 +10,7 @@ import pytest
 
 from cluster.decode import structure_columns
 from cluster.mof_achieve import MOF_ACHIEVED_SCHEMA, MofAchieveWork, achieved_table, summarise
-from cluster.mof_decode import MOF_STRUCTURE_SCHEMA
+from cluster.mof_decode import MOF_STRUCTURE_SCHEMA, mof_decode
 from cluster.mof_optimize import MOF_OPTIMIZE_SCHEMA, mof_optimize
 from cluster.mof_preprocess import QUICK_PORES
 from cluster.mof_sample import mof_sample
@@ -106,7 +106,11 @@ def test_blocks_first_centres_are_drawn_for_rows_of_the_library(tmp_path: Path) 
         assert row["status"] == "ok" and len(row["block_index"]) == row["num_blocks"]
         index = np.asarray(row["block_index"])
         assert (library.is_metal[index] == np.asarray(row["is_metal"])).all()
-    (tmp_path / "embedded" / "blocks_train.safetensors").rename(tmp_path / "elsewhere")
+    path = tmp_path / "embedded" / "blocks_train.safetensors"
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(StageError, match="drawn for another library"):
+        mof_decode(plain)
+    path.rename(tmp_path / "elsewhere")
     with pytest.raises(StageError, match="no library of building blocks"):
         mof_sample(replace(plain, out=tmp_path / "without"))
 

@@ -9,6 +9,7 @@ from mofdiff_cases import BATCH, BLOCKS_FIRST, STATISTICS, model_of
 
 from matgen.data.mof_statistics import build_statistics
 from matgen.diffusion.noise import row_seed
+from matgen.errors import CheckpointError
 from matgen.models.mofdiff import MOFDiff
 from matgen.models.mofdiff_blocks import BlockSetConfig, BlockSetNetwork, NoisyBlocks
 from matgen.models.mofdiff_sampling import CoarseRequest, CoarseSamplerConfig
@@ -83,6 +84,6 @@ def test_statistics_keep_few_conformers_and_lose_no_share():
 
 
 def test_statistics_without_blocks_are_refused():
-    with pytest.raises(ValueError, match="run the stage embed again"):
+    with pytest.raises(CheckpointError, match="run the stage embed again"):
         nothing = {name: getattr(STATISTICS, name)[:0] for name in STATISTICS.tensors() if name.startswith("block_")}
         MOFDiff(BLOCKS_FIRST, type(STATISTICS)(**STATISTICS.tensors() | nothing))
