@@ -13,7 +13,14 @@ import torch
 from cluster.campaign import run_campaign
 from cluster.lineage import finish_stage
 from cluster.mof_library import LibraryChooser, chooser_of
-from cluster.mof_sample import MOF_SAMPLE_SCHEMA, MofSampleWork, load_mofdiff, sample_columns, sample_shards
+from cluster.mof_sample import (
+    MOF_SAMPLE_SCHEMA,
+    MofSampleWork,
+    load_mofdiff,
+    sample_columns,
+    sample_inputs,
+    sample_shards,
+)
 from cluster.run import AnyRun, MofRun
 from matgen.data.mof_collate import collate_frameworks
 from matgen.data.mof_properties import PROPERTIES, KnownProperty, load_properties, properties_of
@@ -24,7 +31,7 @@ from matgen.models.mofdiff import MOFDiff
 from matgen.models.mofdiff_optimise import optimise_latent
 from matgen.models.mofdiff_sampling import CoarseRequest, CoarseStream
 from matgen.mof_config import MofOptimizeConfig, MofSampleConfig
-from matgen.training.checkpoint import content_hash, find_checkpoint
+from matgen.training.checkpoint import find_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -229,8 +236,7 @@ def mof_optimize(run: MofRun) -> dict[str, Any]:
     optimize = _with_start(run.experiment.optimize, embedded)
     config = OptimizeStageConfig(sample=run.experiment.sample, optimize=optimize)
     choose = chooser_of(run, model)
-    inputs = {"checkpoint": content_hash(checkpoint)[:16]} | ({} if choose is None else choose.lineage())
-    lineage = run.open_stage("sample", config, inputs)
+    lineage = run.open_stage("sample", config, sample_inputs(checkpoint, choose))
     if lineage.complete:
         return lineage.summary
     settings = run.gpu_campaign("optimize", shard_deadline_s=6 * 3600.0, row_deadline_s=600.0)

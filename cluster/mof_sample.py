@@ -158,6 +158,11 @@ def sample_shards(config: MofSampleConfig) -> list[Shard]:
     return [Shard(index, min(config.shard_size, config.count - start), start) for index, start in enumerate(starts)]
 
 
+def sample_inputs(checkpoint: Path, choose: LibraryChooser | None) -> dict[str, str]:
+    """What decides samples beside the settings: the weights, and the library where centres are drawn for its blocks."""
+    return {"checkpoint": content_hash(checkpoint)[:16]} | ({} if choose is None else choose.lineage())
+
+
 def mof_sample(run: MofRun) -> dict[str, Any]:
     """Draw the experiment's samples and write `samples/`.
 
@@ -176,8 +181,7 @@ def mof_sample(run: MofRun) -> dict[str, Any]:
     known, choose = model.statistics.num_properties, chooser_of(run, model)
     if config.target and (len(config.target) != known or all(math.isnan(value) for value in config.target)):
         raise ConfigError(f"sample.target has {len(config.target)} values, the model knows {known} properties")
-    inputs = {"checkpoint": content_hash(checkpoint)[:16]} | ({} if choose is None else choose.lineage())
-    lineage = run.open_stage("sample", config, inputs)
+    lineage = run.open_stage("sample", config, sample_inputs(checkpoint, choose))
     if lineage.complete:
         return lineage.summary
     settings = run.gpu_campaign("sample", shard_deadline_s=6 * 3600.0, row_deadline_s=600.0)

@@ -152,7 +152,7 @@ def build_statistics(
     Raises:
         ValueError: there is no framework.
     """
-    if not len(records):
+    if len(records) == 0:
         raise ValueError("statistics need at least one training framework")
     counts = records.num_blocks
     metals = np.add.reduceat(records.is_metal.astype(np.int64), records.offsets[:-1])
@@ -203,9 +203,9 @@ def _blocks(
     begins = np.flatnonzero(np.diff(identity, prepend=-1))
     rank = np.arange(len(used)) - np.repeat(begins, np.diff([*begins, len(used)]))
     kept = np.flatnonzero(rank < _CONFORMERS)
-    share = count[kept].astype(np.float64)
+    of, share = identity[kept], count[kept].astype(np.float64)
     for other in np.flatnonzero(rank >= _CONFORMERS):
-        own = np.flatnonzero(identity[kept] == identity[other])
+        own = np.arange(*np.searchsorted(of, [identity[other], identity[other] + 1]))
         away = np.square(embeddings[used[kept[own]]] - embeddings[used[other]]).sum(1)
         share[own[away.argmin()]] += count[other]
     return {

@@ -7,9 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from matgen.errors import CheckpointError
-from matgen.models.mofdiff_latent import TIME_DIM
-from matgen.nn.embeddings import sinusoidal_embedding
-from matgen.nn.gemnet.layers import Perceptron
+from matgen.models.mofdiff_latent import TimeCondition
 from matgen.nn.set_transformer import SetLayer, Sets
 
 _MIN_VARIANCE = 1e-3  # of noise: nearer blocks are not told apart
@@ -50,6 +48,11 @@ class NoisyBlocks:
     known: Tensor
 
 
+def nearness_keys(table: Float[Tensor, "M F"]) -> Float[Tensor, "M Q"]:
+    """Rows k such that (q, 1) k is largest for the row of the table that is nearest to q."""
+    return torch.cat([table, -0.5 * table.square().sum(1, keepdim=True)], dim=1)
+
+
 class BlockSetNetwork(nn.Module):
     """The clean features of all blocks of a framework together, whatever their order.
 
@@ -82,7 +85,7 @@ class BlockSetNetwork(nn.Module):
                 "statistics without blocks: they are of an earlier version (run the stage embed again)"
             )
         width, dim = config.hidden, table.shape[1]
-        self.condition = Perceptron(known_dim + TIME_DIM, width, config.condition_dim)
+        self.condition = TimeCondition(known_dim, width, config.condition_dim)
         self.enter = nn.Linear(2 * dim + config.condition_dim, width)
         self.layers = nn.ModuleList(
             [SetLayer(width, config.num_heads, config.condition_dim) for _ in range(config.num_layers)]
@@ -93,14 +96,13 @@ class BlockSetNetwork(nn.Module):
         self.no_copy = nn.Parameter(torch.tensor(3.0))
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
-        size, log_share = -0.5 * table.square().sum(1), share.clamp(min=1e-12).log()
-        self.register_buffer("_keys", torch.cat([table, size[:, None], log_share[:, None]], dim=1), persistent=False)
+        keys = torch.cat([nearness_keys(table), share.clamp(min=1e-12).log()[:, None]], dim=1)
+        self.register_buffer("_keys", keys, persistent=False)
         self.register_buffer("_values", nn.functional.pad(table, (0, 2)), persistent=False)
 
     def forward(self, noisy: NoisyBlocks) -> Float[Tensor, "N F"]:
         """Expected clean features of each block."""
-        time = sinusoidal_embedding(noisy.time * 1000, TIME_DIM)
-        condition = nn.functional.silu(self.condition(torch.cat([noisy.known, time], dim=-1)))
+        condition = self.condition.of(noisy.known, noisy.time)
         sets = Sets.of(noisy.graph_index, noisy.num_blocks)
         seen = self._seen(noisy)
         with torch.no_grad():

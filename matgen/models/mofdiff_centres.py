@@ -9,9 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from matgen.models.mofdiff_features import NUM_ARMS
-from matgen.models.mofdiff_latent import TIME_DIM
+from matgen.models.mofdiff_latent import TimeCondition
 from matgen.models.mofdiff_score import NoisyFrameworks, centred
-from matgen.nn.embeddings import sinusoidal_embedding
 from matgen.nn.gemnet.layers import Perceptron, sum_by
 from matgen.nn.set_transformer import SetLayer, Sets
 
@@ -60,7 +59,7 @@ class CentreNetwork(nn.Module):
         super().__init__()
         self.config, self.length_scale = config, length_scale
         width, pair = config.hidden, config.pair_dim
-        self.condition = Perceptron(known_dim + TIME_DIM, width, config.condition_dim)
+        self.condition = TimeCondition(known_dim, width, config.condition_dim)
         self.enter = nn.Linear(feature_dim + config.condition_dim, width)
         self.enter_images = Perceptron(2 * config.num_radial + 6, pair, pair)
         self.enter_pairs = nn.Linear(6 * config.num_waves, pair)
@@ -76,8 +75,7 @@ class CentreNetwork(nn.Module):
 
     def forward(self, noisy: NoisyFrameworks) -> tuple[Float[Tensor, "N 3"]]:
         """Predict vectors, whose sum is 0 in each framework: moving all of it is no news."""
-        time = sinusoidal_embedding(noisy.time * 1000, TIME_DIM)
-        condition = nn.functional.silu(self.condition(torch.cat([noisy.known, time], dim=-1)))
+        condition = self.condition.of(noisy.known, noisy.time)
         sets = Sets.of(noisy.graph_index, noisy.num_blocks)
         with torch.no_grad():
             waves, images, unit = self._pairs(noisy, sets)

@@ -58,7 +58,7 @@ class CoarseDiffusion(nn.Module):
         if config.blocks is None:
             self.score = ScoreNetwork(config.score, features.dim, known_dim, self.length_scale)
         else:
-            self.blocks = BlockSetNetwork(config.blocks, features.known_blocks(), statistics.block_share, known_dim)
+            self.blocks = BlockSetNetwork(config.blocks, features.known_blocks, statistics.block_share, known_dim)
             self.score = CentreNetwork(config.centres, features.dim + NUM_ARMS, known_dim, self.length_scale)
         for name in ("lattice_mean", "lattice_std", "count_prob"):
             self.register_buffer(f"_{name}", getattr(statistics, name).clone(), persistent=False)

@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from matgen.data.mof_statistics import CoarseStatistics
+from matgen.models.mofdiff_blocks import nearness_keys
 
 NUM_ARMS = 3
 _MIN_STD = 1e-3
@@ -19,12 +20,13 @@ class BlockFeatures(nn.Module):
     together with the other blocks', which have to match them, and a block lookup is told what to look for.
 
     Args:
-        statistics: of the training set.
+        statistics: of the training set; `known_blocks`: float32[M, F], features of the blocks that it has.
         with_labels: the two channels; off in the published model.
     """
 
     mean: Tensor
     std: Tensor
+    known_blocks: Tensor
     _keys: Tensor
     _arms: Tensor
 
@@ -35,10 +37,9 @@ class BlockFeatures(nn.Module):
         self.register_buffer("std", statistics.embedding_std.clamp(min=_MIN_STD), persistent=False)
         self.log_mean, self.log_std = _connection_moments(statistics)
         self.dim = statistics.embedding_dim + 2 * with_labels
-        self._known = statistics.block_embedding, statistics.block_is_metal > 0, statistics.block_connections.long()
-        table = self.known_blocks()
-        keys = torch.cat([table, -0.5 * table.square().sum(1, keepdim=True)], dim=1).T.contiguous()
-        self.register_buffer("_keys", keys, persistent=False)
+        known = statistics.block_embedding, statistics.block_is_metal > 0, statistics.block_connections.long()
+        self.register_buffer("known_blocks", self.encode(*known), persistent=False)
+        self.register_buffer("_keys", nearness_keys(self.known_blocks).T.contiguous(), persistent=False)
         self.register_buffer("_arms", statistics.block_arms / statistics.length_scale, persistent=False)
 
     def encode(
@@ -51,10 +52,6 @@ class BlockFeatures(nn.Module):
         metal = is_metal.to(features.dtype) * 2 - 1
         connections = (num_connections.clamp(min=1).to(features.dtype).log() - self.log_mean) / self.log_std
         return torch.cat([features, metal[:, None], connections[:, None]], dim=-1)
-
-    def known_blocks(self) -> Float[Tensor, "M F"]:
-        """Features of the training set's blocks."""
-        return self.encode(*self._known)
 
     @torch.no_grad()
     def with_arms(self, features: Float[Tensor, "N F"]) -> Float[Tensor, "N G"]:

@@ -58,6 +58,24 @@ class CoarseGraph:
     lattice: Tensor
 
 
+class TimeCondition(Perceptron):
+    """What a network of the diffusion is told of a framework: all that is known of it, and t.
+
+    Args:
+        known_dim: C.
+        hidden: of the hidden layer.
+        condition_dim: D.
+    """
+
+    def __init__(self, known_dim: int, hidden: int, condition_dim: int) -> None:
+        super().__init__(known_dim + TIME_DIM, hidden, condition_dim)
+
+    def of(self, known: Float[Tensor, "B C"], time: Float[Tensor, "B"]) -> Float[Tensor, "B D"]:
+        """The condition at t / T = time."""
+        times = sinusoidal_embedding(time * 1000, TIME_DIM)
+        return nn.functional.silu(self(torch.cat([known, times], dim=-1)))
+
+
 class LatentEncoder(nn.Module):
     """Mean and log variance of q(z | framework), which sees composition, geometry and cell.
 

@@ -7,8 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from matgen.diffusion.noise import CounterNoise
-from matgen.models.mofdiff_latent import TIME_DIM
-from matgen.nn.embeddings import sinusoidal_embedding
+from matgen.models.mofdiff_latent import TimeCondition
 from matgen.nn.gemnet import (
     GemNet,
     GemNetConfig,
@@ -88,7 +87,7 @@ class ScoreNetwork(nn.Module):
         super().__init__()
         self.config, self.length_scale = config, length_scale
         width = config.network.node_dim
-        self.condition = Perceptron(known_dim + TIME_DIM, config.condition_dim, config.condition_dim)
+        self.condition = TimeCondition(known_dim, config.condition_dim, config.condition_dim)
         self.network = GemNet(
             config.network,
             feature_dim + config.condition_dim,
@@ -109,8 +108,7 @@ class ScoreNetwork(nn.Module):
         graph = build_graph(
             edges.source, edges.target, edges.vectors, len(noisy.frac_coords), self.config.graph, edges.reach
         )
-        time = sinusoidal_embedding(noisy.time * 1000, TIME_DIM)
-        condition = nn.functional.silu(self.condition(torch.cat([noisy.known, time], dim=-1)))
+        condition = self.condition.of(noisy.known, noisy.time)
         nodes = torch.cat([noisy.features, condition[noisy.graph_index]], dim=-1)
         features = self.network(nodes, graph, condition, noisy.graph_index)
         vectors = centred(self.vectors(features, graph), noisy.graph_index, noisy.num_blocks)

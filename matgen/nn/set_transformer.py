@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from matgen.nn.gemnet.layers import Perceptron, sum_by
+from matgen.nn.gemnet.layers import Perceptron, rows_of, sum_by
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,11 +16,13 @@ class Sets:
     Attributes:
         index: int64[N], set of each row, ascending.
         there: bool[B, Kmax], which places of the padded sets are rows.
+        both: bool[B, Kmax, Kmax], which pairs of places are pairs of rows.
         pairs: int64[2, P], both rows of all ordered pairs within a set, each with itself too, set by set.
     """
 
     index: Int[Tensor, "N"]
     there: Bool[Tensor, "B K"]
+    both: Bool[Tensor, "B K K"]
     pairs: Int[Tensor, "2 P"]
 
     @classmethod
@@ -31,7 +33,7 @@ class Sets:
         row[there] = torch.arange(len(index), device=sizes.device)
         both = there[:, :, None] & there[:, None, :]
         pairs = torch.stack([row[:, :, None].expand_as(both)[both], row[:, None, :].expand_as(both)[both]])
-        return cls(index, there, pairs)
+        return cls(index, there, both, pairs)
 
     def padded(self, values: Float[Tensor, "N D"]) -> Float[Tensor, "B K D"]:
         """Rows in their places, 0 elsewhere."""
@@ -41,9 +43,8 @@ class Sets:
 
     def padded_pairs(self, values: Float[Tensor, "P D"], fill: float) -> Float[Tensor, "B K K D"]:
         """Pairs in their places."""
-        both = self.there[:, :, None] & self.there[:, None, :]
-        out = values.new_full((*both.shape, values.shape[1]), fill)
-        out[both] = values
+        out = values.new_full((*self.both.shape, values.shape[1]), fill)
+        out[self.both] = values
         return out
 
 
@@ -94,8 +95,7 @@ class SetLayer(nn.Module):
         bias = sets.padded_pairs(self.pair.bias(p), -torch.inf).permute(0, 3, 1, 2)
         bias = bias.masked_fill(~sets.there[:, None, :, None], 0.0)  # rows that are not there attend to anything
         weights = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5 + bias).softmax(-1)
-        both = sets.there[:, :, None] & sets.there[:, None, :]
-        own = weights.permute(0, 2, 3, 1)[both]
+        own = weights.permute(0, 2, 3, 1)[sets.both]
         out = self.join((weights @ v).transpose(1, 2).flatten(2)[sets.there])
         assert p is not None, "a layer with pairs needs them"
         return out + self.pair.collect(own, p, sets)
@@ -122,5 +122,7 @@ class _PairUpdate(nn.Module):
         return self.gather(sum_by(values.flatten(1), sets.pairs[0], len(sets.index)))
 
     def forward(self, h: Tensor, p: Tensor, sets: Sets) -> Tensor:
-        mixed = self.enter(self.norm(p)) + self.first(h)[sets.pairs[0]] + self.second(h)[sets.pairs[1]]
+        mixed = (
+            self.enter(self.norm(p)) + rows_of(self.first(h), sets.pairs[0]) + rows_of(self.second(h), sets.pairs[1])
+        )
         return p + self.leave(nn.functional.silu(mixed))
