@@ -17,9 +17,10 @@ from cluster.mof_sample import MOF_SAMPLE_SCHEMA
 from cluster.parts import Shard, read_part, shards_of_parts
 from cluster.run import MofRun
 from matgen.errors import StageError
-from matgen.mof.assemble import Assembly, AssemblyInput, assemble, feasibility
+from matgen.mof.assemble import Assembly, AssemblyInput, feasibility
+from matgen.mof.assembly.feasibility import balance
 from matgen.mof.block_library import BlockLibrary
-from matgen.mof.handedness import with_best_hands
+from matgen.mof.choices import Assembled, assemble_choices
 from matgen.mof.lookup import BlockLookup, Choice, SampledBlocks
 from matgen.mof_config import MofDecodeConfig
 
@@ -75,17 +76,9 @@ class MofDecodeWork:
         return [{**row, **self._decoded(row)} if row["status"] == "ok" else row for row in rows]
 
     def _decoded(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Columns of the best assembly among those of the choices, which end with the first clean one."""
-        best: Assembly | None = None
-        columns: dict[str, Any] = {}
-        for number, choice in enumerate(self._choices(row)):
-            inputs, (mirrored,) = with_best_hands([self._input(row, choice)], self.config.assemble.loose)
-            (made,) = assemble(inputs, self.config.assemble, [int(row["sample_id"])])
-            if best is None or _rank(made) < _rank(best):
-                best, columns = made, {**self._columns(choice, made, number), "mirrored": mirrored}
-            if best.status == "ok":
-                break
-        return columns
+        choices = self._choices(row)
+        made = assemble_choices([self._input(row, c) for c in choices], int(row["sample_id"]), self.config.assemble)
+        return self._columns(choices[made.choice], made)
 
     def _choices(self, row: Mapping[str, Any]) -> list[Choice]:
         """Choices of blocks that pass the feasibility gate, the one that the centres were drawn for first."""
@@ -98,7 +91,8 @@ class MofDecodeWork:
         choices = list(self.lookup.choices(sampled, np.random.default_rng(int(row["sample_id"]))))
         if row.get("block_index") is not None:
             choices = self._with_drawn(np.asarray(row["block_index"], dtype=np.int64), sampled, choices)
-        feasible = [feasibility(self._input(row, choice)) is None for choice in choices]
+        gate = balance if self.config.assemble.anneal.starts else feasibility  # whether centres may move
+        feasible = [gate(self._input(row, choice)) is None for choice in choices]
         return [c for c, good in zip(choices, feasible) if good] or choices[:1]
 
     def _with_drawn(self, index: np.ndarray, sampled: SampledBlocks, choices: list[Choice]) -> list[Choice]:
@@ -115,14 +109,16 @@ class MofDecodeWork:
             blocks=tuple(self.library.block(int(index)) for index in choice.index),
         )
 
-    def _columns(self, choice: Choice, assembly: Assembly, number: int) -> dict[str, Any]:
+    def _columns(self, choice: Choice, made: Assembled) -> dict[str, Any]:
+        assembly = made.assembly
         columns: dict[str, Any] = {
             "status": assembly.status,
             "reason": assembly.reason,
             "block_index": choice.index,
             "block_identities": [self.library.identity(int(index)) for index in choice.index],
             "block_distances": choice.distance,
-            "num_assembled": number + 1,
+            "mirrored": made.mirrored,
+            "num_assembled": made.num_tried,
             "residuals": assembly.residuals,
             "shortest_contact": assembly.shortest_contact,
         }
@@ -147,11 +143,6 @@ def assembly_columns(assembly: Assembly) -> dict[str, Any]:
         "pairs": assembly.pairs.ravel(),
         "pair_images": assembly.pair_image.ravel(),
     }
-
-
-def _rank(assembly: Assembly) -> tuple[int, int]:
-    """Lower is better."""
-    return ("ok", "clash", "open", "infeasible").index(assembly.status), assembly.num_open
 
 
 def mof_decode(run: MofRun) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from matgen.models.mofdiff_latent import LatentConfig, PriorConfig
 from matgen.models.mofdiff_optimise import OptimiseConfig
 from matgen.models.mofdiff_sampling import CoarseSamplerConfig
 from matgen.models.mofdiff_score import ScoreConfig
-from matgen.mof.assemble import AssembleConfig
+from matgen.mof.choices import ChoicesConfig
 from matgen.mof.decompose import DecomposeConfig
 from matgen.mof.lookup import LookupConfig
 from matgen.nn.gemnet import GemNetConfig, GraphConfig, ReadoutConfig
@@ -96,7 +96,7 @@ class MofDecodeConfig:
     """Settings of the stage decode: block lookup, then self-assembly."""
 
     lookup: LookupConfig = field(default_factory=LookupConfig)
-    assemble: AssembleConfig = field(default_factory=AssembleConfig)
+    assemble: ChoicesConfig = field(default_factory=ChoicesConfig)
     shard_deadline_s: float = 3600.0
     row_deadline_s: float = 300.0
 

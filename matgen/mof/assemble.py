@@ -20,7 +20,7 @@ from matgen.mof.assembly.problem import Assembly, AssemblyInput, reorient
 from matgen.mof.assembly.search import SearchConfig, num_starts, search
 from matgen.mof.assembly.translations import expand, reduce_by_translations
 
-__all__ = ["AssembleConfig", "Assembly", "AssemblyInput", "assemble", "feasibility", "reorient"]
+__all__ = ["AssembleConfig", "Assembly", "AssemblyInput", "assemble", "feasibility", "rank", "reorient"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,7 @@ class AssembleConfig:
         exact: the search that is tried first, for blocks that fit their places.
         loose: the search for what it left open.
         wide: the search for what is still open or out of reach; what it brings nearer, `loose` tries to close.
+        num_searches: how many of the five are made: exact, loose, wide, and loose twice more.
         finish: matching, free turns, refinement of rotations, centres and cell, clashes.
         batch_pairs: candidate pairs of a batch at most, a bound on memory.
         device: of the search.
@@ -57,6 +58,7 @@ class AssembleConfig:
             good_at=0.5,
         )
     )
+    num_searches: int = 5
     finish: FinishConfig = field(default_factory=FinishConfig)
     batch_pairs: int = 100_000
     device: str = "cpu"
@@ -87,7 +89,7 @@ def assemble(
     rest = [at for at in range(len(inputs)) if at not in results or results[at].status != "ok"]
     wholes = _assemble_all([inputs[at] for at in rest], [seeds[at] for at in rest], config)
     for at, made in zip(rest, wholes, strict=True):
-        if at not in results or _rank(made) < _rank(results[at]):
+        if at not in results or rank(made) < rank(results[at]):
             results[at] = made
     return [results[at] for at in range(len(inputs))]
 
@@ -96,7 +98,8 @@ def _assemble_all(inputs: Sequence[AssemblyInput], seeds: Sequence[int], config:
     """Stage after stage, each for what the ones before have left."""
     results = {at: _unassembled(given, why) for at, given in enumerate(inputs) if (why := balance(given))}
     sound = [at for at in range(len(inputs)) if at not in results]
-    for stage, settings in enumerate((config.exact, config.loose, config.wide, config.loose, config.loose)):
+    searches = (config.exact, config.loose, config.wide, config.loose, config.loose)
+    for stage, settings in enumerate(searches[: config.num_searches]):
         again = stage > 2  # after the wide search
         waiting = [at for at in sound if _is_waiting(results.get(at), _TRIED_AGAIN[stage], again)]
         given = {at: _moved(inputs[at], results.get(at)) if again else inputs[at] for at in waiting}
@@ -155,11 +158,12 @@ def _run_stage(
             [given[at] for at in batch], [tables[at] for at in batch], found, rngs, replace(config.finish, refine=held)
         )
         for at, assembly in zip(batch, made, strict=True):
-            if at not in results or _rank(assembly) < _rank(results[at]):
+            if at not in results or rank(assembly) < rank(results[at]):
                 results[at] = assembly
 
 
-def _rank(assembly: Assembly) -> tuple[float, ...]:
+def rank(assembly: Assembly) -> tuple[float, ...]:
+    """Lower is better: clean, closed, fewest open pairs."""
     order = ("ok", "clash", "open", "infeasible").index(assembly.status)
     if assembly.status == "open":
         return order, float(assembly.num_open), float(np.square(assembly.residuals).sum())

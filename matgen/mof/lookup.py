@@ -32,7 +32,7 @@ class LookupConfig:
     use_roles: bool = True
     balance: bool = True
     num_tries: int = 4
-    spread: float = 0.15
+    spread: float = 0.3
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CONTACT_RADII",
     "Surroundings",
+    "connection_kinds",
     "contact_energy",
     "moved_to",
     "shortest_contact",
@@ -116,7 +117,8 @@ def _near(
 
 
 def _laws(blocks: "Sequence[BuildingBlock]") -> _Laws:
-    kinds, donors = zip(*(_kinds(block) for block in blocks), strict=True)
+    kinds = [connection_kinds(block) for block in blocks]
+    donors = [_donors(block) for block in blocks]
     numbers = np.concatenate([b.atomic_numbers for b in blocks])
     marks = (numbers.astype(np.int64) * 3 + np.concatenate(kinds)) * 2 + np.concatenate(donors)
     found, sort = np.unique(marks, return_inverse=True)
@@ -129,18 +131,28 @@ def _laws(blocks: "Sequence[BuildingBlock]") -> _Laws:
     return _Laws(sort, best.ravel(), weight.ravel())
 
 
-def _kinds(block: "BuildingBlock") -> tuple[np.ndarray, np.ndarray]:
-    """Of all atoms: 0 at a connection, 1 for its neighbours, 2 for others; and whether it is hydrogen on N or O."""
+def connection_kinds(block: "BuildingBlock") -> np.ndarray:
+    """int [n] of all atoms: 0 at a connection, 1 for its neighbours, 2 for others; below 2 in sum, bonds join them."""
     at_end = np.zeros(block.num_atoms, dtype=bool)
     at_end[block.connection_atoms] = True
-    bonds = np.asarray(block.bonds, dtype=np.int64).reshape(-1, 2)
-    one, other = np.concatenate([bonds, bonds[:, ::-1]]).T
+    one, other = _both_ways(block)
     kind = np.full(block.num_atoms, 2)
     kind[other[at_end[one]]] = 1
     kind[at_end] = 0
+    return kind
+
+
+def _donors(block: "BuildingBlock") -> np.ndarray:
+    """bool [n]: hydrogen on N or O."""
+    one, other = _both_ways(block)
     donor = np.zeros(block.num_atoms, dtype=bool)
     donor[other[_DONATES[block.atomic_numbers[one]]]] = True
-    return kind, donor & (block.atomic_numbers == _H)
+    return np.asarray(donor & (block.atomic_numbers == _H))
+
+
+def _both_ways(block: "BuildingBlock") -> np.ndarray:
+    bonds = np.asarray(block.bonds, dtype=np.int64).reshape(-1, 2)
+    return np.concatenate([bonds, bonds[:, ::-1]]).T
 
 
 def _environment(around: Surroundings, k: int, cart: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,274 @@
+"""Self-assembly in which everything moves: blocks wander and turn and the cell breathes until their connections meet.
+
+Where centres are only roughly right, no choice of orientations closes a framework. So the blocks of many starts move as
+rigid bodies do: connections draw softly assigned partners together while the assignment hardens, atoms of different
+blocks push each other apart, and noise that dies out lets a start leave a poor valley. Rounds follow in which the best
+starts are taken up again, blocks with open connections thrown about.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from matgen.geometry.rotations import axis_angle_matrix, random_rotations
+from matgen.mof.assembly.bodies import Bodies, Motion, Placement, find_contacts, make_bodies, pull, push
+from matgen.mof.assembly.problem import AssemblyInput
+
+__all__ = ["AnnealConfig", "Annealed", "anneal", "nearest"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnealConfig:
+    """How blocks are moved.
+
+    Args:
+        starts: that move at once; 0 switches annealing off.
+        spread: Å, of the centres of the last start about the given ones; the first begins at them.
+        steps: of the first round.
+        sigma_start, sigma_again, sigma_end: Å, width of the soft assignment, at the start of the first round, of a
+            later one, and at the end of any.
+        rounds: at most, after the first.
+        steps_again: of each of them.
+        noise, noise_again: of the steps, against their length, at the start of the first round and of a later one.
+        noise_until: share of a round by which the noise has died out.
+        kick: Å, by which centres of blocks with open connections are thrown.
+        redraw: share of these blocks that are thrown, and that are turned at random.
+        rate: Å a step, of centres.
+        turn_rate: radians a step.
+        strain_rate: strain of the cell a step.
+        swelling: energy per block, in units of squared misfit, that a cell e times as large lowers: frameworks are made
+            around solvent, which holds them open.
+        cap: Å; connections farther apart than this pull no harder.
+        push: strength of contacts against connections.
+        reach: contacts push when nearer than this share of the sum of radii.
+        look_again: steps between searches for contacts.
+        hopeless: Å^2 a connection; a framework whose best start misses by more after a round is given up.
+        patience: rounds without fewer open connections after which it is.
+        finished: best starts of each round that are worth finishing.
+        nearly: share of open connections up to which they are.
+    """
+
+    starts: int = 16
+    spread: float = 1.0
+    steps: int = 300
+    sigma_start: float = 2.0
+    sigma_again: float = 1.2
+    sigma_end: float = 0.3
+    rounds: int = 8
+    steps_again: int = 120
+    noise: float = 0.3
+    noise_again: float = 0.2
+    noise_until: float = 0.6
+    kick: float = 1.0
+    redraw: float = 0.6
+    rate: float = 0.15
+    turn_rate: float = 0.12
+    strain_rate: float = 0.01
+    swelling: float = 0.0
+    cap: float = 2.0
+    push: float = 2.0
+    reach: float = 0.8
+    look_again: int = 10
+    hopeless: float = 0.7
+    patience: int = 4
+    finished: int = 3
+    nearly: float = 0.15
+
+
+@dataclass(frozen=True, eq=False)
+class Annealed:
+    """One start when its round ended.
+
+    given: blocks as given, cell and centres where they came to. rotations: float64 [K, 3, 3], of the blocks. num_open:
+    connections whose partner is away. misfit: Å^2, what is lowered, contacts included. loose: bool [K], blocks with
+    open connections, or deep in others.
+    """
+
+    given: AssemblyInput
+    rotations: np.ndarray
+    num_open: int
+    misfit: float
+    loose: np.ndarray
+
+
+_OPEN = 0.7  # Å, root mean square over the two atoms of a bond
+_DEEP = 0.35  # share of the closest distance by which a contact is too near
+
+
+def anneal(given: AssemblyInput, rng: np.random.Generator, config: AnnealConfig) -> Iterator[list[Annealed]]:
+    """Move blocks and cell until connections meet.
+
+    Args:
+        given: blocks, centres and cell; metal and linker connections are equally many.
+        rng: of everything that is drawn.
+        config: how.
+
+    Yields:
+        after each round what is worth finishing of it, best first; ends when nothing is gained any more.
+    """
+    bodies = make_bodies(given.blocks, config.reach)
+    config = replace(config, starts=_num_starts(bodies, config.starts))
+    sigmas = np.geomspace(config.sigma_start, config.sigma_end, config.steps)
+    best = _round(bodies, given, _starts(given, rng, config), sigmas, config.noise, rng, config)
+    if not best:
+        return
+    yield _worth(best, bodies, config)
+    sigmas = np.geomspace(config.sigma_again, config.sigma_end, config.steps_again)
+    stale = 0
+    for _ in range(config.rounds):
+        if best[0].misfit > config.hopeless * given.num_connections or stale >= config.patience:
+            return
+        begun = _thrown(best[: max(config.starts // 4, 1)], rng, config)
+        fresh = _round(bodies, given, begun, sigmas, config.noise_again, rng, config)
+        stale = 0 if fresh and fresh[0].num_open < best[0].num_open else stale + 1
+        best = sorted([*best, *fresh], key=_key)[: config.starts]
+        yield _worth(fresh, bodies, config)
+
+
+def _num_starts(bodies: Bodies, starts: int) -> int:
+    """Huge frameworks get fewer."""
+    pairs = len(bodies.metal) ** 2 + len(bodies.atoms) ** 2 // 20  # that are looked at in a step, nearly
+    while starts > 4 and starts * pairs > _MAX_STARTED_PAIRS:
+        starts //= 2
+    return starts
+
+
+_MAX_STARTED_PAIRS = 100_000
+
+
+def nearest(given: AssemblyInput, rng: np.random.Generator, config: AnnealConfig) -> float:
+    """Misfit in Å^2 a connection of the best start after one round: says how well blocks go together."""
+    bodies = make_bodies(given.blocks, config.reach)
+    config = replace(config, starts=_num_starts(bodies, config.starts))
+    sigmas = np.geomspace(config.sigma_start, config.sigma_end, config.steps)
+    best = _round(bodies, given, _starts(given, rng, config), sigmas, config.noise, rng, config)
+    return best[0].misfit / given.num_connections if best else float("inf")
+
+
+def _key(state: Annealed) -> tuple[int, float]:
+    return state.num_open, state.misfit
+
+
+def _worth(states: list[Annealed], bodies: Bodies, config: AnnealConfig) -> list[Annealed]:
+    allowed = max(2, int(config.nearly * len(bodies.metal)))
+    return [state for state in states[: config.finished] if state.num_open <= allowed]
+
+
+def _starts(given: AssemblyInput, rng: np.random.Generator, config: AnnealConfig) -> Placement:
+    shape = (config.starts, given.num_blocks, 3)
+    spread = np.linspace(0.0, config.spread, config.starts)[:, None, None]
+    centres = given.frac_coords @ given.lattice + spread * rng.standard_normal(shape)
+    rotations = random_rotations(config.starts * given.num_blocks, rng).reshape(*shape, 3)
+    lattice = torch.as_tensor(given.lattice).expand(config.starts, 3, 3)
+    return Placement(torch.as_tensor(centres).float(), rotations.float(), lattice.float())
+
+
+def _thrown(best: list[Annealed], rng: np.random.Generator, config: AnnealConfig) -> Placement:
+    """The best as they are, then copies of them with loose blocks turned and moved at random."""
+    lattices, centres, rotations = [], [], []
+    for number in range(config.starts):
+        state = best[number % len(best)]
+        place, turn = state.given.frac_coords @ state.given.lattice, state.rotations
+        if number >= len(best):
+            turned, moved = (state.loose & (rng.random(len(place)) < config.redraw) for _ in range(2))
+            turn = np.where(turned[:, None, None], random_rotations(len(place), rng).numpy(), turn)
+            place = place + moved[:, None] * config.kick * rng.standard_normal(place.shape)
+        lattices.append(state.given.lattice)
+        centres.append(place)
+        rotations.append(turn)
+    return Placement(*(torch.as_tensor(np.stack(x)).float() for x in (centres, rotations, lattices)))
+
+
+def _round(
+    bodies: Bodies,
+    given: AssemblyInput,
+    place: Placement,
+    sigmas: np.ndarray,
+    noise: float,
+    rng: np.random.Generator,
+    config: AnnealConfig,
+) -> list[Annealed]:
+    """Move all starts through the widths, and judge where they are."""
+    walk = _Walk(place, config)
+    potential = (torch.zeros(config.starts, len(bodies.metal)), torch.zeros(config.starts, len(bodies.linker)))
+    for step, sigma in enumerate(sigmas.tolist()):
+        if step % config.look_again == 0:
+            contacts = find_contacts(bodies, walk.place)
+        slopes, squared = pull(bodies, walk.place, sigma, config.cap, potential)
+        pushed, over = push(bodies, walk.place, contacts, config.push)
+        done = step / len(sigmas)
+        outward = Motion(0 * slopes.centres, 0 * slopes.turns, -config.swelling * bodies.num_blocks * torch.eye(3))
+        walk.move(slopes + pushed + outward, done, noise * max(0.0, 1.0 - done / config.noise_until), rng)
+    overlap = torch.zeros(config.starts).index_add_(0, contacts.start, over.square())
+    deep = torch.zeros(config.starts, bodies.num_blocks, dtype=torch.bool)
+    for atoms in (contacts.first, contacts.second):
+        is_deep = over > _DEEP * contacts.closest
+        deep[contacts.start[is_deep], bodies.atom_block[atoms[is_deep]]] = True
+    place = walk.place
+    kept = torch.isfinite(place.centres).flatten(1).all(1) & torch.isfinite(place.lattice).flatten(1).all(1)
+    judged = [
+        _judged(bodies, given, place, s, squared[s].numpy(), float(overlap[s]), deep[s].numpy())
+        for s in kept.nonzero().flatten().tolist()
+    ]
+    return sorted(judged, key=_key)
+
+
+def _judged(
+    bodies: Bodies,
+    given: AssemblyInput,
+    place: Placement,
+    start: int,
+    squared: np.ndarray,
+    overlap: float,
+    deep: np.ndarray,
+) -> Annealed:
+    from scipy.optimize import linear_sum_assignment
+
+    cost = 9.0 * squared / (9.0 + squared)  # as in `match`
+    i, j = linear_sum_assignment(cost)
+    is_open = squared[i, j] > _OPEN**2
+    loose = np.zeros(bodies.num_blocks, dtype=bool) if is_open.any() else deep
+    for side, at in ((bodies.metal, i), (bodies.linker, j)):
+        loose[bodies.block[side[at[is_open]]]] = True
+    lattice, centres, rotations = (x[start].double().numpy() for x in (place.lattice, place.centres, place.rotations))
+    moved = replace(given, lattice=lattice, frac_coords=centres @ np.linalg.inv(lattice))
+    return Annealed(moved, rotations, int(is_open.sum()), float(cost[i, j].sum()) + 0.5 * overlap, loose)
+
+
+class _Walk:
+    """Steps against the slopes, their lengths evened out body by body as Adam does."""
+
+    _MEAN, _SQUARE, _FLOOR = 0.8, 0.95, 0.05
+
+    def __init__(self, place: Placement, config: AnnealConfig) -> None:
+        self.place = place
+        self.rates = (config.rate, config.turn_rate, config.strain_rate)
+        self.means: list[Tensor | float] = [0.0, 0.0, 0.0]
+        self.squares: list[Tensor | float] = [0.0, 0.0, 0.0]
+        self.steps = 0
+
+    def move(self, slopes: Motion, done: float, noise: float, rng: np.random.Generator) -> None:
+        """Take one step; `done` is the share of the round behind it."""
+        self.steps += 1
+        slow = 0.5 * (1.0 + np.cos(np.pi * done)) + 0.03
+        strain = 0.5 * (slopes.strain + slopes.strain.mT)
+        ways = []
+        for at, slope in enumerate((slopes.centres, slopes.turns, strain)):
+            square = slope.square().sum((-2, -1) if at == 2 else -1, keepdim=True)
+            self.means[at] = self._MEAN * self.means[at] + (1 - self._MEAN) * slope
+            self.squares[at] = self._SQUARE * self.squares[at] + (1 - self._SQUARE) * square
+            mean = self.means[at] / (1 - self._MEAN**self.steps)
+            size = (self.squares[at] / (1 - self._SQUARE**self.steps)) ** 0.5
+            way = -self.rates[at] * slow * mean / (size + self._FLOOR)
+            if noise and at < 2:
+                way = way + noise * self.rates[at] * torch.as_tensor(rng.standard_normal(way.shape)).float()
+            ways.append(way)
+        stretch = torch.eye(3) + ways[2]
+        self.place = Placement(
+            self.place.centres @ stretch + ways[0],
+            axis_angle_matrix(ways[1]) @ self.place.rotations,
+            self.place.lattice @ stretch,
+        )

@@ -1,0 +1,118 @@
+"""Sampled frameworks: of several choices of blocks, at centres that are only roughly right, one is put together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from matgen.mof.assemble import AssembleConfig, Assembly, AssemblyInput, assemble, rank
+from matgen.mof.assembly.anneal import AnnealConfig, Annealed, anneal, nearest
+from matgen.mof.assembly.feasibility import balance
+from matgen.mof.assembly.finish import FinishConfig, finish
+from matgen.mof.assembly.pairs import candidate_pairs
+from matgen.mof.assembly.search import Solution
+from matgen.mof.handedness import with_best_hands
+
+__all__ = ["Assembled", "ChoicesConfig", "assemble_choices"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoicesConfig:
+    """How choices of blocks are put together.
+
+    Args:
+        fixed: the search with centres and cell nearly as sampled, for the first choice.
+        anneal: what moves centres and cell where that does not end clean; without starts the search with fixed centres
+            is made for every choice, and nothing else.
+        race_starts, race_steps: of the short annealing that ranks the choices.
+        kept: of the choices, those that fit best, are annealed at length.
+    """
+
+    fixed: AssembleConfig = field(default_factory=lambda: AssembleConfig(num_searches=2))
+    anneal: AnnealConfig = field(default_factory=AnnealConfig)
+    race_starts: int = 8
+    race_steps: int = 150
+    kept: int = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Assembled:
+    """assembly: the best; choice: of which blocks; mirrored: bool [K], which of them were; num_tried: choices that were
+    assembled, ranking them not counted."""
+
+    assembly: Assembly
+    choice: int
+    mirrored: np.ndarray
+    num_tried: int
+
+
+def assemble_choices(choices: Sequence[AssemblyInput], seed: int, config: ChoicesConfig) -> Assembled:
+    """Assemble choices of blocks until one closes without a clash.
+
+    Args:
+        choices: for the same centres and cell, the likeliest first; at least one.
+        seed: of all that is drawn.
+        config: how.
+
+    Returns:
+        the first that is clean, or the best.
+    """
+    best: Assembled | None = None
+    tried = 0
+    for choice in range(1 if config.anneal.starts else len(choices)):
+        (given,), (flags,) = with_best_hands([choices[choice]], config.fixed.loose)
+        (made,) = assemble([given], config.fixed, [seed])
+        tried += 1
+        best = _better(best, Assembled(made, choice, flags, tried))
+        if made.status == "ok":
+            return best
+    assert best is not None, "no choices"
+    for choice in _raced(choices, seed, config):
+        moved = _moved(choices[choice], np.random.default_rng([seed, choice, 1]), config)
+        tried += 1
+        if moved is not None:
+            none = np.zeros(len(moved.blocks), dtype=bool)
+            best = _better(best, Assembled(moved, choice, none, tried))
+        if best.assembly.status == "ok":
+            break
+    return replace(best, num_tried=tried)
+
+
+def _better(best: Assembled | None, new: Assembled) -> Assembled:
+    return new if best is None or rank(new.assembly) < rank(best.assembly) else best
+
+
+def _raced(choices: Sequence[AssemblyInput], seed: int, config: ChoicesConfig) -> list[int]:
+    """The choices that come nearest in a short annealing, without those that are hopeless."""
+    if not config.anneal.starts:
+        return []
+    short = replace(config.anneal, starts=config.race_starts, steps=config.race_steps)
+    sound = [at for at, given in enumerate(choices) if balance(given) is None]
+    misfit = {at: nearest(choices[at], np.random.default_rng([seed, at, 0]), short) for at in sound}
+    near = sorted((at for at in sound if misfit[at] <= config.anneal.hopeless), key=misfit.__getitem__)
+    return near[: config.kept]
+
+
+def _moved(given: AssemblyInput, rng: np.random.Generator, config: ChoicesConfig) -> Assembly | None:
+    """The best that annealing brings; it ends with the first that is clean."""
+    best: Assembly | None = None
+    for states in anneal(given, rng, config.anneal):
+        for state in states:
+            made = _finished(state, rng, config.fixed.finish)
+            if best is None or rank(made) < rank(best):
+                best = made
+            if made.status == "ok":
+                return made
+    return best
+
+
+def _finished(state: Annealed, rng: np.random.Generator, config: FinishConfig) -> Assembly:
+    table = candidate_pairs(state.given, _REACH)
+    still = np.zeros((state.given.num_blocks, 3))
+    none = np.zeros(0, dtype=np.int64)
+    found = Solution(state.rotations, still, state.num_open, state.num_open, state.misfit**0.5, none)
+    (made,) = finish([state.given], [table], [[found]], [rng], config)
+    return made
+
+
+_REACH = 1.5  # Å, of candidate pairs where annealing ended

@@ -1,0 +1,157 @@
+"""Annealing: slopes against differences, named frameworks from centres that say nothing, what it gives up on."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from matgen.geometry.rotations import axis_angle_matrix, random_rotations
+from matgen.mof.assemble import AssemblyInput, assemble
+from matgen.mof.assembly.anneal import AnnealConfig, anneal
+from matgen.mof.assembly.bodies import Bodies, Motion, Placement, find_contacts, make_bodies, pull, push
+from matgen.mof.choices import ChoicesConfig, assemble_choices
+from matgen.mof.decompose import decompose
+from tests.unit.mof.conftest import distances_of_pairs, load
+
+Energy = Callable[[Placement], tuple[Motion, float]]
+
+
+def cut(name: str) -> AssemblyInput:
+    framework = decompose(load(name))
+    return AssemblyInput(framework.lattice, framework.frac_coords, framework.blocks)
+
+
+def scattered(name: str, seed: int) -> AssemblyInput:
+    """Centres anywhere in the cell."""
+    given = cut(name)
+    return replace(given, frac_coords=np.random.default_rng(seed).random((given.num_blocks, 3)))
+
+
+def in_double(bodies: Bodies) -> Bodies:
+    return replace(
+        bodies,
+        arm=bodies.arm.double(),
+        half=bodies.half.double(),
+        atoms=bodies.atoms.double(),
+        closest=bodies.closest.double(),
+    )
+
+
+def placement(given: AssemblyInput, seed: int) -> Placement:
+    rng = np.random.default_rng(seed)
+    centres = given.frac_coords @ given.lattice + 1.5 * rng.standard_normal((given.num_blocks, 3))
+    rotations = random_rotations(given.num_blocks, rng)
+    return Placement(torch.as_tensor(centres)[None], rotations[None], torch.as_tensor(given.lattice)[None])
+
+
+def moved(place: Placement, centres: torch.Tensor, turns: torch.Tensor, strain: torch.Tensor) -> Placement:
+    stretch = torch.eye(3, dtype=torch.float64) + strain
+    return Placement(
+        place.centres @ stretch + centres, axis_angle_matrix(turns) @ place.rotations, place.lattice @ stretch
+    )
+
+
+def check_slopes(place: Placement, energy: Energy, seed: int) -> None:
+    """Along random directions of centres, turns and strain, each against a central difference."""
+    slopes, _ = energy(place)
+    rng = np.random.default_rng(seed)
+    zero = torch.zeros_like(place.centres)
+    still = torch.zeros(1, 3, 3, dtype=torch.float64)
+    step = 1e-5
+    for at, slope in enumerate((slopes.centres, slopes.turns, slopes.strain)):
+        way = torch.as_tensor(rng.standard_normal(slope.shape))
+        ways = [zero, zero, still]
+        ways[at] = step * way
+        up, down = (energy(moved(place, *(sign * w for w in ways)))[1] for sign in (1.0, -1.0))
+        expected = (up - down) / (2 * step)
+        assert expected == pytest.approx(float((slope * way).sum()), rel=1e-4, abs=1e-4)
+        assert abs(expected) > 1e-2
+
+
+@pytest.mark.parametrize("name", ["mof5", "hkust1"])
+def test_slopes_of_a_push_are_those_of_its_energy(name: str) -> None:
+    given = cut(name)
+    bodies = in_double(make_bodies(given.blocks, 1.0))
+    place = placement(given, 0)
+    contacts = find_contacts(bodies, place)
+
+    def energy(at: Placement) -> tuple[Motion, float]:
+        slopes, over = push(bodies, at, contacts, 2.0)
+        return slopes, float(over.square().sum())
+
+    check_slopes(place, energy, 1)
+
+
+@pytest.mark.parametrize("name", ["mof5", "mil53"])
+def test_slopes_of_a_pull_are_those_of_its_energy_while_the_assignment_stands(name: str) -> None:
+    given = cut(name)
+    bodies = in_double(make_bodies(given.blocks, 0.8))
+    place = placement(given, 0)
+    count = len(bodies.metal)
+
+    def free() -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.zeros(1, count, dtype=torch.float64), torch.zeros(1, count, dtype=torch.float64)
+
+    # an infinitely wide assignment is 1 / P everywhere, whatever the distances
+    def energy(at: Placement) -> tuple[Motion, float]:
+        slopes, squared = pull(bodies, at, 1e6, 1e6, free())
+        return slopes, float(0.5 * squared.sum() / count)
+
+    check_slopes(place, energy, 1)
+
+
+def test_no_pair_of_atoms_that_overlaps_is_missed() -> None:
+    given = cut("hkust1")
+    bodies = make_bodies(given.blocks, 1.0)
+    place = placement(given, 3)
+    place = Placement(place.centres.float(), place.rotations.float(), place.lattice.float())
+    contacts = find_contacts(bodies, place)
+    _, over = push(bodies, place, contacts, 1.0)
+    atoms = (place.rotations[0, bodies.atom_block] @ bodies.atoms[..., None])[..., 0] + place.centres[
+        0, bodies.atom_block
+    ]
+    images = torch.cartesian_prod(*[torch.arange(-2.0, 3.0)] * 3)
+    gap = atoms[:, None, None] - atoms[None, :, None] - images @ place.lattice[0]
+    near = gap.norm(dim=-1)
+    near[bodies.atom_block[:, None] == bodies.atom_block, 62] = torch.inf  # a block does not push itself
+    expected = (bodies.closest[..., None] - near).clamp(min=0.0)
+    assert int((over > 1e-4).sum()) == int((expected > 1e-4).sum()) // 2 > 50
+
+
+@pytest.mark.parametrize("name", ["mof5", "mil53"])
+def test_named_frameworks_close_from_centres_that_say_nothing(name: str) -> None:
+    given = scattered(name, 1)
+    made = assemble_choices([given], 3, ChoicesConfig())
+    assert made.assembly.status == "ok", made.assembly.reason
+    assert distances_of_pairs(made.assembly).max() < 0.5
+    assert sorted(made.assembly.pairs.ravel().tolist()) == list(range(given.num_connections))
+    (fixed,) = assemble([given], seeds=[3])
+    assert fixed.status != "ok"  # what moves no centres has no chance
+
+
+def test_of_several_choices_the_one_that_fits_is_taken() -> None:
+    given = scattered("mil53", 0)
+    arms = [replace(b, connection_points=1.6 * b.connection_points) for b in given.blocks]
+    wrong = replace(given, blocks=tuple(arms))  # its cut bonds are far too long
+    made = assemble_choices([wrong, given], 0, ChoicesConfig(kept=1))
+    assert (made.choice, made.assembly.status, made.num_tried) == (1, "ok", 2)
+    alone = assemble_choices([wrong], 0, ChoicesConfig())
+    assert alone.assembly.status != "ok"
+
+
+def test_annealing_depends_on_its_seed_alone() -> None:
+    given = scattered("mil53", 0)
+    config = AnnealConfig(steps=150, rounds=1, steps_again=60, nearly=1.0)
+    runs = [list(anneal(given, np.random.default_rng(seed), config)) for seed in (4, 4, 5)]
+    places = [[state.given.frac_coords for states in run for state in states] for run in runs]
+    assert len(places[0]) == len(places[1]) > 0
+    assert all(np.array_equal(a, b) for a, b in zip(places[0], places[1], strict=True))
+    assert len(places[2]) != len(places[0]) or not np.array_equal(places[2][0], places[0][0])
+
+
+def test_what_is_mostly_open_is_given_up_after_a_round() -> None:
+    given = scattered("uio66", 0)
+    config = AnnealConfig(steps=2, hopeless=0.01)
+    assert len(list(anneal(given, np.random.default_rng(0), config))) == 1
