@@ -67,7 +67,7 @@ class AnnealConfig:
     rate: float = 0.15
     turn_rate: float = 0.12
     strain_rate: float = 0.01
-    swelling: float = 0.0
+    swelling: float = 0.25
     cap: float = 2.0
     push: float = 2.0
     reach: float = 0.8
