@@ -25,14 +25,18 @@ class ChoicesConfig:
         anneal: what moves centres and cell where that does not end clean; without starts the search with fixed centres
             is made for every choice, and nothing else.
         race_starts, race_steps: of the short annealing that ranks the choices.
+        fits: Å^2 a connection; a choice that misses by less ends the race.
         kept: of the choices, those that fit best, are annealed at length.
+        nearly: share of connections that may be open where annealing ends, for matching and refinement to close.
     """
 
     fixed: AssembleConfig = field(default_factory=lambda: AssembleConfig(num_searches=2))
     anneal: AnnealConfig = field(default_factory=AnnealConfig)
     race_starts: int = 8
     race_steps: int = 150
+    fits: float = 0.12
     kept: int = 2
+    nearly: float = 0.15
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,13 +71,16 @@ def assemble_choices(choices: Sequence[AssemblyInput], seed: int, config: Choice
         if made.status == "ok":
             return best
     assert best is not None, "no choices"
-    for choice in _raced(choices, seed, config):
-        moved = _moved(choices[choice], np.random.default_rng([seed, choice, 1]), config)
-        tried += 1
-        if moved is not None:
-            none = np.zeros(len(moved.blocks), dtype=bool)
-            best = _better(best, Assembled(moved, choice, none, tried))
-        if best.assembly.status == "ok":
+    misfit = _raced(choices, seed, config)
+    order = sorted(misfit, key=misfit.__getitem__)
+    for choice in order[: config.kept]:
+        if misfit[choice] > config.anneal.hopeless:
+            moved = _open(choices[choice], f"blocks stay {misfit[choice]:.2f} Å^2 a connection from closing")
+        else:
+            moved = _moved(choices[choice], np.random.default_rng([seed, choice, 1]), config)
+            tried += 1
+        best = _better(best, Assembled(moved, choice, np.zeros(len(moved.blocks), dtype=bool), tried))
+        if moved.status == "ok":
             break
     return replace(best, num_tried=tried)
 
@@ -82,28 +89,40 @@ def _better(best: Assembled | None, new: Assembled) -> Assembled:
     return new if best is None or rank(new.assembly) < rank(best.assembly) else best
 
 
-def _raced(choices: Sequence[AssemblyInput], seed: int, config: ChoicesConfig) -> list[int]:
-    """The choices that come nearest in a short annealing, without those that are hopeless."""
+def _raced(choices: Sequence[AssemblyInput], seed: int, config: ChoicesConfig) -> dict[int, float]:
+    """How near choices whose connections balance come to closing in a short annealing, Å^2 a connection."""
     if not config.anneal.starts:
-        return []
+        return {}
     short = replace(config.anneal, starts=config.race_starts, steps=config.race_steps)
-    sound = [at for at, given in enumerate(choices) if balance(given) is None]
-    misfit = {at: nearest(choices[at], np.random.default_rng([seed, at, 0]), short) for at in sound}
-    near = sorted((at for at in sound if misfit[at] <= config.anneal.hopeless), key=misfit.__getitem__)
-    return near[: config.kept]
+    misfit: dict[int, float] = {}
+    for at, given in enumerate(choices):
+        if balance(given) is None:
+            misfit[at] = nearest(given, np.random.default_rng([seed, at, 0]), short)
+            if misfit[at] < config.fits:
+                break
+    return misfit
 
 
-def _moved(given: AssemblyInput, rng: np.random.Generator, config: ChoicesConfig) -> Assembly | None:
+def _moved(given: AssemblyInput, rng: np.random.Generator, config: ChoicesConfig) -> Assembly:
     """The best that annealing brings; it ends with the first that is clean."""
+    least, count = given.num_connections, given.num_connections // 2
     best: Assembly | None = None
     for states in anneal(given, rng, config.anneal):
+        least = min([least, *(state.num_open for state in states)])
         for state in states:
+            if state.num_open > max(2, config.nearly * count):
+                continue
             made = _finished(state, rng, config.fixed.finish)
             if best is None or rank(made) < rank(best):
                 best = made
             if made.status == "ok":
                 return made
-    return best
+    return best or _open(given, f"annealing leaves {least} of {count} pairs open")
+
+
+def _open(given: AssemblyInput, reason: str) -> Assembly:
+    rotations = np.tile(np.eye(3), (given.num_blocks, 1, 1))
+    return Assembly("open", reason, given.lattice, given.frac_coords, given.blocks, rotations)
 
 
 def _finished(state: Annealed, rng: np.random.Generator, config: FinishConfig) -> Assembly:

@@ -47,8 +47,7 @@ class AnnealConfig:
         look_again: steps between searches for contacts.
         hopeless: Å^2 a connection; a framework whose best start misses by more after a round is given up.
         patience: rounds without fewer open connections after which it is.
-        finished: best starts of each round that are worth finishing.
-        nearly: share of open connections up to which they are.
+        finished: best starts of each round that are handed on.
     """
 
     starts: int = 16
@@ -57,7 +56,7 @@ class AnnealConfig:
     sigma_start: float = 2.0
     sigma_again: float = 1.2
     sigma_end: float = 0.3
-    rounds: int = 8
+    rounds: int = 5
     steps_again: int = 120
     noise: float = 0.3
     noise_again: float = 0.2
@@ -73,9 +72,8 @@ class AnnealConfig:
     reach: float = 0.8
     look_again: int = 10
     hopeless: float = 0.7
-    patience: int = 4
+    patience: int = 2
     finished: int = 3
-    nearly: float = 0.15
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +105,7 @@ def anneal(given: AssemblyInput, rng: np.random.Generator, config: AnnealConfig)
         config: how.
 
     Yields:
-        after each round what is worth finishing of it, best first; ends when nothing is gained any more.
+        the best starts of each round, best first; ends when nothing is gained any more.
     """
     bodies = make_bodies(given.blocks, config.reach)
     config = replace(config, starts=_num_starts(bodies, config.starts))
@@ -115,7 +113,7 @@ def anneal(given: AssemblyInput, rng: np.random.Generator, config: AnnealConfig)
     best = _round(bodies, given, _starts(given, rng, config), sigmas, config.noise, rng, config)
     if not best:
         return
-    yield _worth(best, bodies, config)
+    yield best[: config.finished]
     sigmas = np.geomspace(config.sigma_again, config.sigma_end, config.steps_again)
     stale = 0
     for _ in range(config.rounds):
@@ -125,7 +123,7 @@ def anneal(given: AssemblyInput, rng: np.random.Generator, config: AnnealConfig)
         fresh = _round(bodies, given, begun, sigmas, config.noise_again, rng, config)
         stale = 0 if fresh and fresh[0].num_open < best[0].num_open else stale + 1
         best = sorted([*best, *fresh], key=_key)[: config.starts]
-        yield _worth(fresh, bodies, config)
+        yield fresh[: config.finished]
 
 
 def _num_starts(bodies: Bodies, starts: int) -> int:
@@ -150,11 +148,6 @@ def nearest(given: AssemblyInput, rng: np.random.Generator, config: AnnealConfig
 
 def _key(state: Annealed) -> tuple[int, float]:
     return state.num_open, state.misfit
-
-
-def _worth(states: list[Annealed], bodies: Bodies, config: AnnealConfig) -> list[Annealed]:
-    allowed = max(2, int(config.nearly * len(bodies.metal)))
-    return [state for state in states[: config.finished] if state.num_open <= allowed]
 
 
 def _starts(given: AssemblyInput, rng: np.random.Generator, config: AnnealConfig) -> Placement:

@@ -150,7 +150,7 @@ def test_of_several_choices_the_one_that_fits_is_taken() -> None:
 
 def test_annealing_depends_on_its_seed_alone() -> None:
     given = scattered("mil53", 0)
-    config = AnnealConfig(steps=150, rounds=1, steps_again=60, nearly=1.0)
+    config = AnnealConfig(steps=150, rounds=1, steps_again=60)
     runs = [list(anneal(given, np.random.default_rng(seed), config)) for seed in (4, 4, 5)]
     places = [[state.given.frac_coords for states in run for state in states] for run in runs]
     assert len(places[0]) == len(places[1]) > 0
