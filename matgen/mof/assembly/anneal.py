@@ -41,6 +41,7 @@ class AnnealConfig:
         strain_rate: strain of the cell a step.
         swelling: energy per block, in units of squared misfit, that a cell e times as large lowers: frameworks are made
             around solvent, which holds them open.
+        room: Å^3 an atom; a larger cell swells no more, or layers and chains would drift apart for ever.
         cap: Å; connections farther apart than this pull no harder.
         push: strength of contacts against connections.
         reach: contacts push when nearer than this share of the sum of radii.
@@ -67,6 +68,7 @@ class AnnealConfig:
     turn_rate: float = 0.12
     strain_rate: float = 0.01
     swelling: float = 0.25
+    room: float = 22.0
     cap: float = 2.0
     push: float = 2.0
     reach: float = 0.8
@@ -193,8 +195,12 @@ def _round(
         slopes, squared = pull(bodies, walk.place, sigma, config.cap, potential)
         pushed, over = push(bodies, walk.place, contacts, config.push)
         done = step / len(sigmas)
-        outward = Motion(0 * slopes.centres, 0 * slopes.turns, -config.swelling * bodies.num_blocks * torch.eye(3))
-        walk.move(slopes + pushed + outward, done, noise * max(0.0, 1.0 - done / config.noise_until), rng)
+        walk.move(
+            slopes + pushed + _swelling(bodies, walk.place, config),
+            done,
+            noise * max(0.0, 1.0 - done / config.noise_until),
+            rng,
+        )
     overlap = torch.zeros(config.starts).index_add_(0, contacts.start, over.square())
     deep = torch.zeros(config.starts, bodies.num_blocks, dtype=torch.bool)
     for atoms in (contacts.first, contacts.second):
@@ -207,6 +213,14 @@ def _round(
         for s in kept.nonzero().flatten().tolist()
     ]
     return sorted(judged, key=_key)
+
+
+def _swelling(bodies: Bodies, place: Placement, config: AnnealConfig) -> Motion:
+    """Slopes of -swelling K log(volume), where there is not room enough."""
+    none = torch.zeros_like(place.centres)
+    tight = torch.linalg.det(place.lattice).abs() < config.room * len(bodies.atoms)
+    outward = -config.swelling * bodies.num_blocks * torch.eye(3)
+    return Motion(none, none, tight[:, None, None] * outward)
 
 
 def _judged(
