@@ -130,7 +130,7 @@ def pull(
     gap = (between - image) @ place.lattice[:, None]
     one, other = half[:, bodies.metal], half[:, bodies.linker]
     bend = one.square().sum(-1)[:, :, None] + other.square().sum(-1)[:, None] + 2 * one @ other.mT
-    squared = gap.square().sum(-1) + bend
+    squared = gap.square().sum(-1) + bend.clamp(min=0.0)  # rounding leaves less than nothing
     weight = _assignment(squared, sigma, potential) / torch.sqrt(1 + squared / cap**2)
     force, along = torch.zeros_like(point), torch.zeros_like(point)
     pulled = weight[..., None] * gap
