@@ -81,7 +81,10 @@ class MofDecodeWork:
         return self._columns(choices[made.choice], made)
 
     def _choices(self, row: Mapping[str, Any]) -> list[Choice]:
-        """Choices of blocks that pass the feasibility gate, the one that the centres were drawn for first."""
+        """Choices of blocks that pass the feasibility gate, the one that the centres were drawn for first.
+
+        Where centres may move, connections have to balance, and no more.
+        """
         count = row["num_blocks"]
         sampled = SampledBlocks(
             embedding=np.asarray(row["embedding"], dtype=np.float64).reshape(count, -1),

@@ -72,7 +72,7 @@ class Frameworks(Blocks):
     def judge(
         self, model: nn.Module, experiment: Any, records: Path, reference: Reference, count: int, seed: int
     ) -> Judged:
-        """Sample, look up blocks, assemble."""
+        """Sample, look up blocks, assemble with centres and cell nearly as drawn: it is these that are judged."""
         assert isinstance(model, MOFDiff)
         config = experiment.sample
         sampler = replace(config.sampler, num_steps=min(config.sampler.num_steps, model.num_steps))
@@ -83,7 +83,8 @@ class Frameworks(Blocks):
         work = MofSampleWork(Path(), replace(config, count=count, sampler=sampler), seed, choose)
         work.model, work.device = model, next(model.parameters()).device
         rows = work.process(range(count))
-        decoder = MofDecodeWork(library, experiment.decode)
+        kept = replace(experiment.decode, assemble=experiment.decode.assemble.with_centres_kept())
+        decoder = MofDecodeWork(library, kept)
         decoder.setup()
         decoded = [_decoded(decoder, row) for row in rows]
         status = np.array([row["status"] for row in decoded])

@@ -31,7 +31,7 @@ class AssembleConfig:
         exact: the search that is tried first, for blocks that fit their places.
         loose: the search for what it left open.
         wide: the search for what is still open or out of reach; what it brings nearer, `loose` tries to close.
-        num_searches: how many of the five are made: exact, loose, wide, and loose twice more.
+        num_searches: how many of the five are made, 2 at least: exact, loose, wide, and loose twice more.
         finish: matching, free turns, refinement of rotations, centres and cell, clashes.
         batch_pairs: candidate pairs of a batch at most, a bound on memory.
         device: of the search.
@@ -62,6 +62,10 @@ class AssembleConfig:
     finish: FinishConfig = field(default_factory=FinishConfig)
     batch_pairs: int = 100_000
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.num_searches <= 5:
+            raise ValueError(f"num_searches {self.num_searches}: 2 to 5 searches can be made")
 
 
 def assemble(

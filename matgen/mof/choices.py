@@ -22,12 +22,12 @@ class ChoicesConfig:
 
     Args:
         fixed: the search with centres and cell nearly as sampled, for the first choice.
-        anneal: what moves centres and cell where that does not end clean; without starts the search with fixed centres
-            is made for every choice, and nothing else.
+        anneal: what moves centres and cell where that does not end clean; without starts (0) all five searches of
+            `fixed` are made for every choice, and nothing else.
         race_starts, race_steps: of the short annealing that ranks the choices.
         fits: Å^2 a connection; a choice that misses by less ends the race.
         kept: of the choices, those that fit best, are annealed at length.
-        nearly: share of connections that may be open where annealing ends, for matching and refinement to close.
+        nearly: share of pairs that may be open where annealing ends, for matching and refinement to close.
     """
 
     fixed: AssembleConfig = field(default_factory=lambda: AssembleConfig(num_searches=2))
@@ -38,11 +38,19 @@ class ChoicesConfig:
     kept: int = 2
     nearly: float = 0.15
 
+    def __post_init__(self) -> None:
+        if min(self.race_starts, self.race_steps, self.kept) < 1:
+            raise ValueError("a race needs a start, a step, and a choice that is kept")
+
+    def with_centres_kept(self) -> "ChoicesConfig":
+        """A copy that does not anneal: what closes then says how well centres and cell were drawn."""
+        return replace(self, anneal=replace(self.anneal, starts=0))
+
 
 @dataclass(frozen=True, eq=False)
 class Assembled:
-    """assembly: the best; choice: of which blocks; mirrored: bool [K], which of them were; num_tried: choices that were
-    assembled, ranking them not counted."""
+    """assembly: the best; choice: of which blocks; mirrored: bool [K], which of them were; num_tried: assemblies that
+    were tried, with fixed centres or annealed at length."""
 
     assembly: Assembly
     choice: int
@@ -63,9 +71,10 @@ def assemble_choices(choices: Sequence[AssemblyInput], seed: int, config: Choice
     """
     best: Assembled | None = None
     tried = 0
+    fixed = config.fixed if config.anneal.starts else replace(config.fixed, num_searches=5)
     for choice in range(1 if config.anneal.starts else len(choices)):
-        (given,), (flags,) = with_best_hands([choices[choice]], config.fixed.loose)
-        (made,) = assemble([given], config.fixed, [seed])
+        (given,), (flags,) = with_best_hands([choices[choice]], fixed.loose)
+        (made,) = assemble([given], fixed, [seed])
         tried += 1
         best = _better(best, Assembled(made, choice, flags, tried))
         if made.status == "ok":
@@ -77,7 +86,7 @@ def assemble_choices(choices: Sequence[AssemblyInput], seed: int, config: Choice
         if misfit[choice] > config.anneal.hopeless:
             moved = _open(choices[choice], f"blocks stay {misfit[choice]:.2f} Å^2 a connection from closing")
         else:
-            moved = _moved(choices[choice], np.random.default_rng([seed, choice, 1]), config)
+            moved = _moved(choices[choice], np.random.default_rng([seed, choice, _LONG]), config)
             tried += 1
         best = _better(best, Assembled(moved, choice, np.zeros(len(moved.blocks), dtype=bool), tried))
         if moved.status == "ok":
@@ -97,7 +106,7 @@ def _raced(choices: Sequence[AssemblyInput], seed: int, config: ChoicesConfig) -
     misfit: dict[int, float] = {}
     for at, given in enumerate(choices):
         if balance(given) is None:
-            misfit[at] = nearest(given, np.random.default_rng([seed, at, 0]), short)
+            misfit[at] = nearest(given, np.random.default_rng([seed, at, _SHORT]), short)
             if misfit[at] < config.fits:
                 break
     return misfit
@@ -105,7 +114,8 @@ def _raced(choices: Sequence[AssemblyInput], seed: int, config: ChoicesConfig) -
 
 def _moved(given: AssemblyInput, rng: np.random.Generator, config: ChoicesConfig) -> Assembly:
     """The best that annealing brings; it ends with the first that is clean."""
-    least, count = given.num_connections, given.num_connections // 2
+    count = given.num_connections // 2
+    least = count
     best: Assembly | None = None
     for states in anneal(given, rng, config.anneal):
         least = min([least, *(state.num_open for state in states)])
@@ -129,9 +139,11 @@ def _finished(state: Annealed, rng: np.random.Generator, config: FinishConfig) -
     table = candidate_pairs(state.given, _REACH)
     still = np.zeros((state.given.num_blocks, 3))
     none = np.zeros(0, dtype=np.int64)
-    found = Solution(state.rotations, still, state.num_open, state.num_open, state.misfit**0.5, none)
+    rms = (state.misfit / max(state.given.num_connections // 2, 1)) ** 0.5
+    found = Solution(state.rotations, still, state.num_open, state.num_open, rms, none)
     (made,) = finish([state.given], [table], [[found]], [rng], config)
     return made
 
 
+_SHORT, _LONG = 11, 12  # streams of random numbers, other than those of searches and lookup
 _REACH = 1.5  # Å, of candidate pairs where annealing ended

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from matgen.geometry.rotations import axis_angle_matrix, random_rotations
+from matgen.geometry.rotations import axis_angle_matrix, kabsch, random_rotations
 from matgen.mof.assembly.bodies import Bodies, Motion, Placement, find_contacts, make_bodies, pull, push
 from matgen.mof.assembly.problem import AssemblyInput
 
@@ -46,7 +46,7 @@ class AnnealConfig:
         push: strength of contacts against connections.
         reach: contacts push when nearer than this share of the sum of radii.
         look_again: steps between searches for contacts.
-        hopeless: Å^2 a connection; a framework whose best start misses by more after a round is given up.
+        hopeless: Å^2 of misfit a connection; a framework whose best start misses by more after a round is given up.
         patience: rounds without fewer open connections after which it is.
         finished: best starts of each round that are handed on.
     """
@@ -77,14 +77,18 @@ class AnnealConfig:
     patience: int = 2
     finished: int = 3
 
+    def __post_init__(self) -> None:
+        if self.starts < 0 or self.finished < 1 or min(self.steps, self.steps_again, self.look_again) < 1:
+            raise ValueError("annealing needs at least one step of each kind, and one start to hand on")
+
 
 @dataclass(frozen=True, eq=False)
 class Annealed:
     """One start when its round ended.
 
     given: blocks as given, cell and centres where they came to. rotations: float64 [K, 3, 3], of the blocks. num_open:
-    connections whose partner is away. misfit: Å^2, what is lowered, contacts included. loose: bool [K], blocks with
-    open connections, or deep in others.
+    pairs whose two sides are apart. misfit: Å^2, summed over the pairs of the best assignment (what is far costs the
+    same anywhere), and half the squared overlaps of atoms. loose: bool [K], blocks with open pairs, or deep in others.
     """
 
     given: AssemblyInput
@@ -95,6 +99,7 @@ class Annealed:
 
 
 _OPEN = 0.7  # Å, root mean square over the two atoms of a bond
+_LEAST_HEIGHT = 2.5  # Å; a cell as flat as that strains no more
 _DEEP = 0.35  # share of the closest distance by which a contact is too near
 
 
@@ -109,10 +114,8 @@ def anneal(given: AssemblyInput, rng: np.random.Generator, config: AnnealConfig)
     Yields:
         the best starts of each round, best first; ends when nothing is gained any more.
     """
-    bodies = make_bodies(given.blocks, config.reach)
-    config = replace(config, starts=_num_starts(bodies, config.starts))
-    sigmas = np.geomspace(config.sigma_start, config.sigma_end, config.steps)
-    best = _round(bodies, given, _starts(given, rng, config), sigmas, config.noise, rng, config)
+    bodies, config = _prepared(given, config)
+    best = _first_round(bodies, given, rng, config)
     if not best:
         return
     yield best[: config.finished]
@@ -128,24 +131,31 @@ def anneal(given: AssemblyInput, rng: np.random.Generator, config: AnnealConfig)
         yield fresh[: config.finished]
 
 
-def _num_starts(bodies: Bodies, starts: int) -> int:
-    """Huge frameworks get fewer."""
+def nearest(given: AssemblyInput, rng: np.random.Generator, config: AnnealConfig) -> float:
+    """Misfit in Å^2 a connection of the best start after one round: says how well blocks go together."""
+    bodies, config = _prepared(given, config)
+    best = _first_round(bodies, given, rng, config)
+    return best[0].misfit / given.num_connections if best else float("inf")
+
+
+def _prepared(given: AssemblyInput, config: AnnealConfig) -> tuple[Bodies, AnnealConfig]:
+    """The bodies, and settings with fewer starts for huge frameworks."""
+    bodies = make_bodies(given.blocks, config.reach)
     pairs = len(bodies.metal) ** 2 + len(bodies.atoms) ** 2 // 20  # that are looked at in a step, nearly
+    starts = config.starts
     while starts > 4 and starts * pairs > _MAX_STARTED_PAIRS:
         starts //= 2
-    return starts
+    return bodies, replace(config, starts=starts)
 
 
 _MAX_STARTED_PAIRS = 100_000
 
 
-def nearest(given: AssemblyInput, rng: np.random.Generator, config: AnnealConfig) -> float:
-    """Misfit in Å^2 a connection of the best start after one round: says how well blocks go together."""
-    bodies = make_bodies(given.blocks, config.reach)
-    config = replace(config, starts=_num_starts(bodies, config.starts))
+def _first_round(
+    bodies: Bodies, given: AssemblyInput, rng: np.random.Generator, config: AnnealConfig
+) -> list[Annealed]:
     sigmas = np.geomspace(config.sigma_start, config.sigma_end, config.steps)
-    best = _round(bodies, given, _starts(given, rng, config), sigmas, config.noise, rng, config)
-    return best[0].misfit / given.num_connections if best else float("inf")
+    return _round(bodies, given, _starts(given, rng, config), sigmas, config.noise, rng, config)
 
 
 def _key(state: Annealed) -> tuple[int, float]:
@@ -241,6 +251,7 @@ def _judged(
     for side, at in ((bodies.metal, i), (bodies.linker, j)):
         loose[bodies.block[side[at[is_open]]]] = True
     lattice, centres, rotations = (x[start].double().numpy() for x in (place.lattice, place.centres, place.rotations))
+    rotations = kabsch(rotations)  # products of many steps in single precision are not quite orthogonal
     moved = replace(given, lattice=lattice, frac_coords=centres @ np.linalg.inv(lattice))
     return Annealed(moved, rotations, int(is_open.sum()), float(cost[i, j].sum()) + 0.5 * overlap, loose)
 
@@ -274,6 +285,9 @@ class _Walk:
                 way = way + noise * self.rates[at] * torch.as_tensor(rng.standard_normal(way.shape)).float()
             ways.append(way)
         stretch = torch.eye(3) + ways[2]
+        height = 1.0 / torch.linalg.inv(self.place.lattice @ stretch).norm(dim=-2)  # [S, 3], over each face
+        flat = height.amin(-1) < _LEAST_HEIGHT
+        stretch = torch.where(flat[:, None, None], torch.eye(3), stretch)
         self.place = Placement(
             self.place.centres @ stretch + ways[0],
             axis_angle_matrix(ways[1]) @ self.place.rotations,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Bodies", "Contacts", "Motion", "Placement", "find_contacts", "make_bodies", "pull", "push"]
 
-_SKIN = 1.0  # Å; atoms may come nearer by this much before contacts are looked for again
+_SKIN = 1.0  # Å beyond which contacts are not kept; hot blocks cross it between two searches, cold ones do not
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,10 +51,6 @@ class Placement:
     centres: Tensor
     rotations: Tensor
     lattice: Tensor
-
-    def chosen(self, starts: Tensor) -> "Placement":
-        """Some of the starts, in a new order."""
-        return Placement(self.centres[starts], self.rotations[starts], self.lattice[starts])
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +113,8 @@ def pull(
 
     Returns:
         the slopes, and [S, P, P] in Å^2: squared misfit of every metal connection (rows) and every linker connection in
-        its nearest image, mean over the two atoms of the bond.
+        its nearest image, mean over the two atoms of the bond. Nearest by rounding fractions: surely so for what is
+        nearer than half the cell's least height.
     """
     turn = place.rotations[:, bodies.block]
     arm, half = (turn @ x[..., None] for x in (bodies.arm, bodies.half))
@@ -190,7 +187,8 @@ def push(bodies: Bodies, place: Placement, contacts: Contacts, strength: float) 
 
 
 def find_contacts(bodies: Bodies, place: Placement) -> Contacts:
-    """Pairs of atoms that push or soon may: of two blocks in their nearest image, of a block in all its own images."""
+    """Pairs of atoms that push or soon may: of two blocks in one image, the nearest by rounding fractions, of a block
+    in all its own images."""
     _, atoms = placed(bodies, place)
     other = bodies.atom_block[:, None] != bodies.atom_block
     first, second = (other.triu(1) & (bodies.closest > 0)).nonzero(as_tuple=True)
@@ -204,17 +202,25 @@ def find_contacts(bodies: Bodies, place: Placement) -> Contacts:
 
 
 def _own_images(bodies: Bodies, place: Placement, atoms: Tensor) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    reach = 2 * float(bodies.atoms.norm(dim=-1).max()) + float(bodies.closest.max()) + _SKIN
+    """Contacts of each block with its own images: first which images its extent lets touch it, then which atoms."""
+    largest = float(bodies.closest.max()) + _SKIN
+    extent = bodies.atoms.new_zeros(bodies.num_blocks)
+    extent.index_reduce_(0, bodies.atom_block, bodies.atoms.norm(dim=-1), "amax")
     lattices = place.lattice.double().numpy()
-    images = np.unique(np.concatenate([image_vectors(lattice, reach) for lattice in lattices]), axis=0)
-    images = images[images @ [1_000_000, 1_000, 1] > 0]
-    near = (np.linalg.norm(images @ lattices, axis=-1) < reach).any(0)
-    if not near.any():
-        return []
-    image = torch.as_tensor(images[near], dtype=atoms.dtype)
-    same = bodies.atom_block[:, None] == bodies.atom_block
-    first, second = (same & (bodies.closest > 0)).nonzero(as_tuple=True)
-    gap = (atoms[:, first] - atoms[:, second])[:, None] - (image @ place.lattice)[:, :, None]
-    far = (bodies.closest[first, second] + _SKIN).square()
-    start, which, pair = (gap.square().sum(-1) < far).nonzero(as_tuple=True)
-    return [(start, first[pair], second[pair], image[which])]
+    reach = 2 * float(extent.max()) + largest
+    found = []
+    for start, lattice in enumerate(lattices):
+        vectors = image_vectors(lattice, reach)
+        images = torch.as_tensor(vectors[vectors @ [1_000_000, 1_000, 1] > 0], dtype=atoms.dtype)
+        shifts = images @ place.lattice[start]
+        length = shifts.norm(dim=-1)
+        for block in (2 * extent + largest > length.min()).nonzero().flatten().tolist() if len(images) else ():
+            mine = (bodies.atom_block == block).nonzero().flatten()
+            near = (length < 2 * extent[block] + largest).nonzero().flatten()
+            own = atoms[start, mine]
+            gap = (own[:, None] - own)[None] - shifts[near][:, None, None]
+            closest = bodies.closest[mine[:, None], mine]
+            hit = (gap.square().sum(-1) < (closest + _SKIN).square()) & (closest > 0)
+            which, first, second = hit.nonzero(as_tuple=True)
+            found.append((torch.full_like(which, start), mine[first], mine[second], images[near[which]]))
+    return found

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from matgen.geometry.rotations import axis_angle_matrix, random_rotations
-from matgen.mof.assemble import AssemblyInput, assemble
+from matgen.mof.assemble import AssembleConfig, AssemblyInput, assemble
 from matgen.mof.assembly.anneal import AnnealConfig, anneal
 from matgen.mof.assembly.bodies import Bodies, Motion, Placement, find_contacts, make_bodies, pull, push
 from matgen.mof.choices import ChoicesConfig, assemble_choices
@@ -77,7 +77,7 @@ def check_slopes(place: Placement, energy: Energy, seed: int) -> None:
         assert abs(expected) > 1e-2
 
 
-@pytest.mark.parametrize("name", ["mof5", "hkust1"])
+@pytest.mark.parametrize("name", ["mof5", "hkust1", "mil53"])
 def test_slopes_of_a_push_are_those_of_its_energy(name: str) -> None:
     given = cut(name)
     bodies = in_double(make_bodies(given.blocks, 1.0))
@@ -91,8 +91,8 @@ def test_slopes_of_a_push_are_those_of_its_energy(name: str) -> None:
     check_slopes(place, energy, 1)
 
 
-@pytest.mark.parametrize("name", ["mof5", "mil53"])
-def test_slopes_of_a_pull_are_those_of_its_energy_while_the_assignment_stands(name: str) -> None:
+@pytest.mark.parametrize(("name", "cap"), [("mof5", 50.0), ("mil53", 2.0)])
+def test_slopes_of_a_pull_are_those_of_its_energy_while_the_assignment_stands(name: str, cap: float) -> None:
     given = cut(name)
     bodies = in_double(make_bodies(given.blocks, 0.8))
     place = placement(given, 0)
@@ -103,28 +103,34 @@ def test_slopes_of_a_pull_are_those_of_its_energy_while_the_assignment_stands(na
 
     # an infinitely wide assignment is 1 / P everywhere, whatever the distances
     def energy(at: Placement) -> tuple[Motion, float]:
-        slopes, squared = pull(bodies, at, 1e6, 1e6, free())
-        return slopes, float(0.5 * squared.sum() / count)
+        slopes, squared = pull(bodies, at, 1e6, cap, free())
+        return slopes, float(cap**2 * (torch.sqrt(1.0 + squared / cap**2) - 1.0).sum() / count)
 
     check_slopes(place, energy, 1)
 
 
-def test_no_pair_of_atoms_that_overlaps_is_missed() -> None:
-    given = cut("hkust1")
+@pytest.mark.parametrize(("name", "seed", "least"), [("hkust1", 3, 50), ("mil53", 0, 10)])
+def test_no_pair_of_atoms_that_overlaps_is_missed(name: str, seed: int, least: int) -> None:
+    """Of mil53, whose cell is short, those of blocks with their own images."""
+    given = cut(name)
     bodies = make_bodies(given.blocks, 1.0)
-    place = placement(given, 3)
+    place = placement(given, seed)
     place = Placement(place.centres.float(), place.rotations.float(), place.lattice.float())
     contacts = find_contacts(bodies, place)
     _, over = push(bodies, place, contacts, 1.0)
-    atoms = (place.rotations[0, bodies.atom_block] @ bodies.atoms[..., None])[..., 0] + place.centres[
-        0, bodies.atom_block
-    ]
+    turned = (place.rotations[0, bodies.atom_block] @ bodies.atoms[..., None])[..., 0]
+    atoms = turned + place.centres[0, bodies.atom_block]
     images = torch.cartesian_prod(*[torch.arange(-2.0, 3.0)] * 3)
     gap = atoms[:, None, None] - atoms[None, :, None] - images @ place.lattice[0]
     near = gap.norm(dim=-1)
-    near[bodies.atom_block[:, None] == bodies.atom_block, 62] = torch.inf  # a block does not push itself
-    expected = (bodies.closest[..., None] - near).clamp(min=0.0)
-    assert int((over > 1e-4).sum()) == int((expected > 1e-4).sum()) // 2 > 50
+    own = bodies.atom_block[:, None] == bodies.atom_block
+    near[own, 62] = torch.inf  # a block does not push itself
+    expected = (bodies.closest[..., None] - near).clamp(min=0.0) > 1e-4
+    found = over > 1e-4
+    if name == "mil53":
+        expected &= own[..., None]
+        found &= own[contacts.first, contacts.second]
+    assert int(found.sum()) == int(expected.sum()) // 2 >= least
 
 
 @pytest.mark.parametrize(("name", "off", "seed"), [("mof5", 1.5, 2), ("hkust1", 1.0, 1), ("mil53", None, 1)])
@@ -145,7 +151,11 @@ def test_of_several_choices_the_one_that_fits_is_taken() -> None:
     made = assemble_choices([wrong, given], 0, ChoicesConfig(kept=1))
     assert (made.choice, made.assembly.status, made.num_tried) == (1, "ok", 2)
     alone = assemble_choices([wrong], 0, ChoicesConfig())
-    assert alone.assembly.status != "ok"
+    assert (alone.assembly.status, alone.num_tried) == ("open", 1)
+    assert "from closing" in alone.assembly.reason
+    few = replace(given, blocks=given.blocks[:1], frac_coords=given.frac_coords[:1])
+    unbalanced = assemble_choices([few], 0, ChoicesConfig())
+    assert unbalanced.assembly.status == "infeasible" and "balance" in unbalanced.assembly.reason
 
 
 def test_annealing_depends_on_its_seed_alone() -> None:
@@ -162,3 +172,23 @@ def test_what_is_mostly_open_is_given_up_after_a_round() -> None:
     given = scattered("uio66", 0)
     config = AnnealConfig(steps=2, hopeless=0.01)
     assert len(list(anneal(given, np.random.default_rng(0), config))) == 1
+
+
+@pytest.mark.parametrize("settings", [{"steps": 0}, {"look_again": 0}, {"starts": -1}, {"finished": 0}])
+def test_settings_without_a_step_are_refused(settings: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        AnnealConfig(**settings)
+    with pytest.raises(ValueError, match="race"):
+        ChoicesConfig(race_steps=0)
+    with pytest.raises(ValueError, match="searches"):
+        AssembleConfig(num_searches=1)
+
+
+def test_a_start_that_collapses_keeps_a_cell() -> None:
+    given = cut("mil53")
+    small = replace(given, lattice=0.3 * given.lattice)
+    config = AnnealConfig(starts=4, steps=30, rounds=0, strain_rate=0.2)
+    (states,) = anneal(small, np.random.default_rng(0), config)
+    assert all(np.isfinite(state.given.lattice).all() for state in states)
+    assert min(1.0 / np.linalg.norm(np.linalg.inv(s.given.lattice), axis=0).max() for s in states) > 0.5
+    assert all(np.allclose(s.rotations @ s.rotations.transpose(0, 2, 1), np.eye(3), atol=1e-12) for s in states)
