@@ -32,7 +32,8 @@ def _small_mofs(experiment: "MofExperiment") -> "MofExperiment":
         "validation_limit": 64,
         "checkpoint_every": 30,
     }
-    blocks = experiment.blocks
+    blocks, assemble = experiment.blocks, experiment.decode.assemble
+    anneal = replace(assemble.anneal, starts=4, steps=60, steps_again=40, rounds=1)
     return replace(
         experiment,
         preprocess=replace(experiment.preprocess, limit=256, shard_size=64),
@@ -46,6 +47,7 @@ def _small_mofs(experiment: "MofExperiment") -> "MofExperiment":
             batch_size=8,
             sampler=replace(experiment.sample.sampler, num_steps=20, latent_steps=20),
         ),
+        decode=replace(experiment.decode, assemble=replace(assemble, anneal=anneal, race_starts=4, race_steps=40)),
         relax=replace(experiment.relax, limit=4),
     )
 
