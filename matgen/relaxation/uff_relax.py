@@ -13,7 +13,7 @@ from matgen.relaxation.lammps import Lammps, LammpsConfig, LammpsError
 from matgen.relaxation.optimizer import displacement_rmsd
 from matgen.relaxation.uff_checks import CheckConfig, has_clash, verdict
 from matgen.relaxation.uff_energy import UffAnswer, UffConfig, energy_forces_stress
-from matgen.relaxation.uff_joint import KCAL_PER_CUBIC_ANGSTROM_IN_GPA, JointConfig, JointRelaxation
+from matgen.relaxation.uff_joint import KCAL_PER_CUBIC_ANGSTROM_IN_GPA, Joined, JointConfig, JointRelaxation
 from matgen.relaxation.uff_search import SearchConfig
 from matgen.relaxation.uff_terms import UffTerms, uff_terms
 
@@ -43,7 +43,7 @@ class SoftStartConfig:
 class UffRelaxConfig:
     """force_tolerance kcal/mol/Å (largest on an atom) and stress_tolerance GPa (largest entry): both must be met.
 
-    engine: "torch" or "lammps". max_steps: evaluations of one framework (torch), those of a soft start not counted.
+    engine: "torch" or "lammps". max_steps: evaluations of one framework (torch), a soft start has its own.
     batch_size: frameworks side by side.
     """
 
@@ -71,7 +71,8 @@ class UffRelaxed:
     "killed", "failed" (LAMMPS's own error). structure: in the cell and atom order of the input; the input itself where
     nothing could be computed. energy kcal/mol per cell; max_force kcal/mol/Å; max_stress GPa; rmsd Å; volume_ratio
     relaxed over input; longest_bond: largest ratio of a bond to its natural length; shortest_contact: ratio of
-    the non-bonded distance that is shortest for its limit to the sum of covalent radii. types_guessed: see UffTyping.
+    the non-bonded distance that is shortest for its limit to the sum of covalent radii. types_guessed: see UffTyping. num_soft_steps:
+    evaluations of the soft start; 0 where there was no clash.
     """
 
     status: str
@@ -80,6 +81,7 @@ class UffRelaxed:
     energy: float = float("nan")
     initial_energy: float = float("nan")
     num_steps: int = 0
+    num_soft_steps: int = 0
     max_force: float = float("nan")
     max_stress: float = float("nan")
     rmsd: float = float("nan")
@@ -139,9 +141,9 @@ def _unfit(structure: Structure) -> tuple[str, str] | None:
 
 def _pushed_apart(
     structures: Sequence[Structure], ready: list[tuple[int, UffTerms]], config: UffRelaxConfig
-) -> dict[int, Structure]:
+) -> dict[int, Joined]:
     """Where each relaxation begins: the structure itself, or one whose clashes a soft energy has resolved."""
-    begun = {index: structures[index] for index, _ in ready}
+    begun = {index: Joined(structures[index], 0) for index, _ in ready}
     soft = config.soft_start
     if soft.bump <= 0:
         return begun
@@ -157,7 +159,7 @@ def _pushed_apart(
         joined = JointRelaxation(
             [structures[index] for index, _ in chosen], [terms for _, terms in chosen], joint
         ).run()
-        begun |= {index: end.structure for (index, _), end in zip(chosen, joined, strict=True)}
+        begun |= {index: end for (index, _), end in zip(chosen, joined, strict=True)}
     return begun
 
 
@@ -181,12 +183,13 @@ def _relax_torch(
     )
     for chosen in _side_by_side(ready, config.batch_size):
         terms = [own for _, own in chosen]
-        joined = JointRelaxation([begun[index] for index, _ in chosen], terms, joint).run()
+        joined = JointRelaxation([begun[index].structure for index, _ in chosen], terms, joint).run()
         before = energy_forces_stress([structures[index] for index, _ in chosen], terms, config.uff)
         answers = energy_forces_stress([end.structure for end in joined], terms, config.uff)
         for (index, own), end, first, last in zip(chosen, joined, before, answers, strict=True):
             start = structures[index]
-            results[index] = _finished(start, end.structure, own, last, first.energy, end.num_steps, config)
+            result = _finished(start, end.structure, own, last, first.energy, end.num_steps, config)
+            results[index] = replace(result, num_soft_steps=begun[index].num_steps)
     return [results[index] for index, _ in ready]
 
 
@@ -199,13 +202,14 @@ def _relax_lammps(
         for index, terms in ready:
             start = structures[index]
             try:
-                final, answer, num_steps = engine.relax(begun[index], terms)
+                final, answer, num_steps = engine.relax(begun[index].structure, terms)
             except LammpsError as error:
                 guessed = terms.typing.guessed
                 results.append(UffRelaxed(error.status, str(error), start, types_guessed=guessed))
                 continue
             before = energy_forces_stress([start], [terms], config.uff)[0].energy
-            results.append(_finished(start, final, terms, answer, before, num_steps, config))
+            result = _finished(start, final, terms, answer, before, num_steps, config)
+            results.append(replace(result, num_soft_steps=begun[index].num_steps))
     return results
 
 

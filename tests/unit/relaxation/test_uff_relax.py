@@ -135,7 +135,9 @@ def test_without_a_clash_there_is_no_soft_start() -> None:
     assert [one.status for one in beside] == ["ok", "ok"]
     plain = UffRelaxConfig(soft_start=SoftStartConfig(bump=0), checks=checks)
     (alone,) = relax_frameworks([mil53[0]], [mil53[1]], plain)
-    assert beside[0].energy == pytest.approx(alone.energy, rel=1e-6)
+    assert beside[0].num_soft_steps == alone.num_soft_steps == 0 < beside[1].num_soft_steps <= 400
+    # Sums over a batch depend on what is beside a framework, and so where within the tolerances it ends.
+    assert beside[0].energy == pytest.approx(alone.energy, rel=1e-4)
 
 
 def test_a_bump_is_refused_where_energies_are_reported() -> None:
