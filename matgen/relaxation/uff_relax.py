@@ -71,8 +71,8 @@ class UffRelaxed:
     "killed", "failed" (LAMMPS's own error). structure: in the cell and atom order of the input; the input itself where
     nothing could be computed. energy kcal/mol per cell; max_force kcal/mol/Å; max_stress GPa; rmsd Å; volume_ratio
     relaxed over input; longest_bond: largest ratio of a bond to its natural length; shortest_contact: ratio of
-    the non-bonded distance that is shortest for its limit to the sum of covalent radii. types_guessed: see UffTyping. num_soft_steps:
-    evaluations of the soft start; 0 where there was no clash.
+    the non-bonded distance that is shortest for its limit to the sum of covalent radii. types_guessed: see UffTyping.
+    num_soft_steps: evaluations of the soft start; 0 where there was no clash.
     """
 
     status: str
