@@ -35,7 +35,7 @@ class ChoicesConfig:
     race_starts: int = 8
     race_steps: int = 150
     fits: float = 0.12
-    kept: int = 2
+    kept: int = 3
     nearly: float = 0.15
 
     def __post_init__(self) -> None:

@@ -32,8 +32,8 @@ def made_up(count: int, seed: int = 0) -> dict[str, np.ndarray]:
             "mof_valid": "passed", "checks_reason": "", "porosity_status": "ok", "identity": f"id{i % 30}",
             "largest_cavity_diameter": rng.normal(10, 2), "pore_limiting_diameter": rng.normal(6, 1),
             "accessible_surface_area": rng.normal(1500, 300), "void_fraction": rng.uniform(0.3, 0.8),
-            "density": rng.normal(1, 0.1), "num_blocks": int(rng.integers(3, 9)), "num_atoms": 100,
-            "num_elements": 4, "elements": "1 6 8 30" if rng.random() < 0.5 else "1 6 7 29",
+            "density": rng.normal(1, 0.1), "num_blocks": int(rng.integers(3, 9)), "num_kinds": int(rng.integers(2, 4)),
+            "num_atoms": 100, "num_elements": 4, "elements": "1 6 8 30" if rng.random() < 0.5 else "1 6 7 29",
         }  # fmt: skip
         rows.append(row)
     return scored(rows)
@@ -51,7 +51,7 @@ def test_one_row_has_every_column_and_says_why_pores_are_absent(mof5_row):
     assert mof5_row["mof_valid"] == "not_run"
     assert mof5_row["check_porous"] == "not_run" and "no worker in this test" in mof5_row["checks_reason"]
     assert mof5_row["check_no_high_charges"] == "passed"
-    assert mof5_row["num_blocks"] == 8 and mof5_row["elements"] == "1 6 8 30"
+    assert mof5_row["num_blocks"] == 8 and mof5_row["num_kinds"] == 2 and mof5_row["elements"] == "1 6 8 30"
     assert mof5_row["density"] == pytest.approx(0.5786, abs=1e-3)
     assert len(mof5_row["identity"]) == 32
 
@@ -97,8 +97,8 @@ def test_an_invalid_twin_does_not_hide_a_valid_framework():
 def test_summary_has_every_figure_with_intervals(tmp_path):
     table, reference = add_novelty(made_up(200), ["id1"]), made_up(300, seed=1)
     summary = summarize_mofs(table, reference, CONFIG, reference_name="QMOF")
-    names = ("d_largest_cavity_diameter", "d_void_fraction", "d_density", "d_num_blocks", "d_elements", "js_num_blocks")
-    for name in (*names, "mof_valid", "check_porous", "unique", "novel_train", "valid_novel_unique"):
+    names = ("d_largest_cavity_diameter", "d_void_fraction", "d_density", "d_num_blocks", "d_num_kinds", "d_elements")
+    for name in (*names, "js_num_blocks", "mof_valid", "check_porous", "unique", "novel_train", "valid_novel_unique"):
         metric = summary[name]
         assert metric.status == "ok" and metric.value is not None and metric.interval is not None, name
         assert metric.interval[0] <= metric.value <= metric.interval[1]
