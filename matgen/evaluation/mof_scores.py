@@ -46,9 +46,9 @@ MOF_SCORE_COLUMNS: dict[str, type] = {
     "mof_valid": str, "checks_reason": str, "porosity_status": str, "porosity_reason": str,
     "largest_cavity_diameter": float, "pore_limiting_diameter": float, "accessible_surface_area": float,
     "void_fraction": float, "identity": str, "identity_reason": str, "density": float, "num_blocks": int,
-    "num_kinds": int, "num_atoms": int, "num_elements": int, "elements": str, "adsorption_status": str, "adsorption_reason": str,
-    "co2_uptake": float, "n2_uptake": float, "co2_uptake_vacuum": float, "working_capacity": float,
-    "working_capacity_error": float,
+    "num_kinds": int, "num_atoms": int, "num_elements": int, "elements": str, "adsorption_status": str,
+    "adsorption_reason": str, "co2_uptake": float, "n2_uptake": float, "co2_uptake_vacuum": float,
+    "working_capacity": float, "working_capacity_error": float,
 }  # fmt: skip
 """Name and type of every column of `score_mof`."""
 

@@ -1,7 +1,7 @@
 """Which blocks of a library stand for sampled embeddings: the nearest ones whose connections can balance."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ from matgen.mof.block_library import BlockLibrary
 from matgen.mof.metals import IS_METAL
 
 __all__ = ["BlockLookup", "Choice", "LookupConfig", "SampledBlocks"]
+
+_MERGED_SHARES = (1.0, 0.8, 0.6, 0.4, 0.0)  # of the merge distance, the first for which connections can balance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +104,7 @@ class BlockLookup:
         Yields:
             balanced choices; where there is none, the nearest blocks, once.
         """
-        members = _merged(sampled, self.config)
-        tables = [self._candidates(sampled, rows) for rows in members]
+        members, tables = self._groups(sampled)
         known: set[bytes] = set()
         for number in range(self.config.num_tries):
             options = [_best(table, rng, self.config.spread if number else 0.0) for table in tables]
@@ -120,6 +121,18 @@ class BlockLookup:
                 yield Choice(index, distance, balanced or int(self.surplus[index].sum()) == 0)
             if not balanced:
                 return
+
+    def _groups(self, sampled: SampledBlocks) -> tuple[list[np.ndarray], list[list[tuple[int, float, int, float]]]]:
+        """Sampled blocks that are one block, and what stands for each: of fewer where so few cannot balance."""
+        tried = []
+        for share in _MERGED_SHARES:
+            members = _merged(sampled, replace(self.config, merge_distance=share * self.config.merge_distance))
+            tables = [self._candidates(sampled, rows) for rows in members]
+            tried.append((members, tables))
+            options = [_best(table, None, 0.0) for table in tables]
+            if not self.config.balance or _balanced(options, [len(rows) for rows in members]) is not None:
+                return tried[-1]
+        return tried[0]
 
     def _candidates(self, sampled: SampledBlocks, rows: np.ndarray) -> list[tuple[int, float, int, float]]:
         """(surplus, cost, block, distance) of near blocks of each kind for one group of sampled blocks."""
@@ -166,11 +179,11 @@ def _merged(sampled: SampledBlocks, config: LookupConfig) -> list[np.ndarray]:
 
 
 def _best(
-    table: list[tuple[int, float, int, float]], rng: np.random.Generator, spread: float
+    table: list[tuple[int, float, int, float]], rng: np.random.Generator | None, spread: float
 ) -> dict[int, tuple[float, int, float]]:
     """For each surplus the (cost, block, distance) of the nearest block, distances disturbed by a relative spread."""
     best: dict[int, tuple[float, int, float]] = {}
-    scale = np.exp(spread * rng.standard_normal(len(table))) if spread else np.ones(len(table))
+    scale = np.exp(spread * rng.standard_normal(len(table))) if spread and rng is not None else np.ones(len(table))
     for (surplus, cost, block, away), factor in zip(table, scale, strict=True):
         entry = (cost * float(factor), block, away)
         if surplus not in best or entry[0] < best[surplus][0]:

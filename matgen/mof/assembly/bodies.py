@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Bodies", "Contacts", "Motion", "Placement", "find_contacts", "make_bodies", "pull", "push"]
 
+_MAX_OWN_PAIRS = 1_000_000  # of atoms, of a block and its images, that are looked at at once
 _SKIN = 1.0  # Å beyond which contacts are not kept; hot blocks cross it between two searches, cold ones do not
 
 
@@ -117,14 +118,13 @@ def pull(
         nearer than half the cell's least height.
     """
     turn = place.rotations[:, bodies.block]
-    arm, half = (turn @ x[..., None] for x in (bodies.arm, bodies.half))
-    arm, half = arm.squeeze(-1), half.squeeze(-1)
+    arm, half = ((turn * x[:, None]).sum(-1) for x in (bodies.arm, bodies.half))
     point = arm + place.centres[:, bodies.block]
-    inverse = torch.linalg.inv(place.lattice)
-    frac = point @ inverse
+    frac = point @ torch.linalg.inv(place.lattice)
     between = frac[:, bodies.metal][:, :, None] - frac[:, bodies.linker][:, None]
     image = torch.round(between)
-    gap = (between - image) @ place.lattice[:, None]
+    # one product of [P P, 3] a start, not P of [P, 3]
+    gap = ((between - image).flatten(1, 2) @ place.lattice).view_as(between)
     one, other = half[:, bodies.metal], half[:, bodies.linker]
     bend = one.square().sum(-1)[:, :, None] + other.square().sum(-1)[:, None] + 2 * one @ other.mT
     squared = gap.square().sum(-1) + bend.clamp(min=0.0)  # rounding leaves less than nothing
@@ -136,7 +136,7 @@ def pull(
     along[:, bodies.linker] = weight.sum(1)[..., None] * other + weight.mT @ one
     torque = torch.linalg.cross(arm, force, dim=-1) + torch.linalg.cross(half, along, dim=-1)
     centres, turns = (_summed(x, bodies.block, bodies.num_blocks) for x in (force, torque))
-    strain = ((image @ place.lattice[:, None])[..., None] * pulled[..., None, :]).sum((1, 2))
+    strain = place.lattice.mT @ (image.flatten(1, 2).mT @ pulled.flatten(1, 2))
     return Motion(centres, turns, place.centres.mT @ centres - strain), squared
 
 
@@ -161,7 +161,7 @@ def _summed(values: Tensor, block: Tensor, count: int) -> Tensor:
 
 def placed(bodies: Bodies, place: Placement) -> tuple[Tensor, Tensor]:
     """[S, N, 3] in Å: atoms from their block's centre, and where they are."""
-    local = (place.rotations[:, bodies.atom_block] @ bodies.atoms[..., None]).squeeze(-1)
+    local = (place.rotations[:, bodies.atom_block] * bodies.atoms[:, None]).sum(-1)
     return local, local + place.centres[:, bodies.atom_block]
 
 
@@ -176,13 +176,15 @@ def push(bodies: Bodies, place: Placement, contacts: Contacts, strength: float) 
     gap = atoms[contacts.start, contacts.first] - atoms[contacts.start, contacts.second] - shift
     distance = gap.norm(dim=-1).clamp(min=1e-3)
     over = (contacts.closest - distance).clamp(min=0)
-    slope = (-strength * over / distance)[:, None] * gap
+    near = over.nonzero().flatten()  # most of them only may come near
+    start, first, second = (x[near] for x in (contacts.start, contacts.first, contacts.second))
+    slope = (-strength * over[near] / distance[near])[:, None] * gap[near]
     force = torch.zeros_like(atoms)
-    force.index_put_((contacts.start, contacts.first), slope, accumulate=True)
-    force.index_put_((contacts.start, contacts.second), -slope, accumulate=True)
+    force.index_put_((start, first), slope, accumulate=True)
+    force.index_put_((start, second), -slope, accumulate=True)
     turns = _summed(torch.linalg.cross(local, force, dim=-1), bodies.atom_block, bodies.num_blocks)
     centres = _summed(force, bodies.atom_block, bodies.num_blocks)
-    strain = torch.zeros_like(place.lattice).index_add_(0, contacts.start, shift[:, :, None] * slope[:, None])
+    strain = torch.zeros_like(place.lattice).index_add_(0, start, shift[near, :, None] * slope[:, None])
     return Motion(centres, turns, place.centres.mT @ centres - strain), over
 
 
@@ -206,21 +208,28 @@ def _own_images(bodies: Bodies, place: Placement, atoms: Tensor) -> list[tuple[T
     largest = float(bodies.closest.max()) + _SKIN
     extent = bodies.atoms.new_zeros(bodies.num_blocks)
     extent.index_reduce_(0, bodies.atom_block, bodies.atoms.norm(dim=-1), "amax")
-    lattices = place.lattice.double().numpy()
-    reach = 2 * float(extent.max()) + largest
+    images = _half_of_images(place.lattice, 2 * float(extent.max()) + largest)
+    shifts = images @ place.lattice
+    length = shifts.norm(dim=-1)
     found = []
-    for start, lattice in enumerate(lattices):
-        vectors = image_vectors(lattice, reach)
-        images = torch.as_tensor(vectors[vectors @ [1_000_000, 1_000, 1] > 0], dtype=atoms.dtype)
-        shifts = images @ place.lattice[start]
-        length = shifts.norm(dim=-1)
-        for block in (2 * extent + largest > length.min()).nonzero().flatten().tolist() if len(images) else ():
-            mine = (bodies.atom_block == block).nonzero().flatten()
-            near = (length < 2 * extent[block] + largest).nonzero().flatten()
-            own = atoms[start, mine]
-            gap = (own[:, None] - own)[None] - shifts[near][:, None, None]
-            closest = bodies.closest[mine[:, None], mine]
+    for block in (2 * extent + largest > length.min()).nonzero().flatten().tolist() if len(images) else ():
+        mine = (bodies.atom_block == block).nonzero().flatten()
+        start, image = (length < 2 * extent[block] + largest).nonzero(as_tuple=True)
+        shift, far = shifts[start, image], length[start, image]
+        along = (atoms[start][:, mine] @ shift[..., None]).squeeze(-1) / far[:, None]
+        touches = far - (along.amax(1) - along.amin(1)) < largest  # as wide as the block is that way
+        closest = bodies.closest[mine[:, None], mine]
+        size = max(_MAX_OWN_PAIRS // len(mine) ** 2, 1)
+        for some in touches.nonzero().flatten().split(size):
+            own = atoms[start[some]][:, mine]
+            gap = own[:, :, None] - own[:, None] - shift[some, None, None]
             hit = (gap.square().sum(-1) < (closest + _SKIN).square()) & (closest > 0)
             which, first, second = hit.nonzero(as_tuple=True)
-            found.append((torch.full_like(which, start), mine[first], mine[second], images[near[which]]))
+            found.append((start[some][which], mine[first], mine[second], images[image[some][which]]))
     return found
+
+
+def _half_of_images(lattice: Tensor, reach: float) -> Tensor:
+    """[T, 3], translations within reach in some start, one of each and its opposite."""
+    vectors = image_vectors(lattice.double().numpy(), reach)
+    return torch.as_tensor(vectors[vectors @ [1_000_000, 1_000, 1] > 0], dtype=lattice.dtype)

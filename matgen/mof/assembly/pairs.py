@@ -44,9 +44,10 @@ def sides(blocks: "Sequence[BuildingBlock]") -> np.ndarray:
 
 
 def image_vectors(lattice: np.ndarray, reach: float) -> np.ndarray:
-    """int [T, 3]: every lattice translation that can bring two points of one cell within `reach` Å."""
-    heights = 1.0 / np.linalg.norm(np.linalg.inv(lattice), axis=0)
-    counts = np.ceil(reach / heights).astype(int)
+    """int [T, 3]: every translation of a lattice [3, 3], or of some of [S, 3, 3], that can bring two points of one cell
+    within `reach` Å."""
+    heights = 1.0 / np.linalg.norm(np.linalg.inv(lattice), axis=-2).reshape(-1, 3)
+    counts = np.ceil(reach / heights.min(axis=0)).astype(int)
     axes = [np.arange(-n, n + 1) for n in counts]
     return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
 

@@ -112,3 +112,11 @@ def test_the_mirror_image_that_fits_is_taken() -> None:
         (made,), (flags,) = with_best_hands([given])
         assert bool(flags[0]) == flipped and not flags[1:].any()
         assert np.allclose(made.blocks[0].connection_points, arms)
+
+
+def test_groups_that_cannot_balance_are_taken_apart(library: BlockLibrary) -> None:
+    # two metals 1 apart: as one block 2 x 4 or 2 x 6 connections, against 5 x 2; apart 4 + 6
+    given = sampled([0.0, 1.0], [10.0] * 5)
+    lookup = BlockLookup(library, LookupConfig(merge_distance=1.2, num_tries=1))
+    (choice,) = lookup.choices(given, np.random.default_rng(0))
+    assert choice.balanced and sorted(library.num_connections[choice.index[:2]].tolist()) == [4, 6]
