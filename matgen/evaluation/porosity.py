@@ -9,6 +9,7 @@ import select
 import subprocess
 import sys
 import time
+import weakref
 from dataclasses import asdict, dataclass, fields
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -124,24 +125,14 @@ class PorosityWorker:
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        self.close()
-
     def __getstate__(self) -> dict[str, Any]:
         return {"config": self.config, "_process": None}
 
     def close(self) -> None:
         """End the child process, if there is one."""
-        process, self._process = getattr(self, "_process", None), None
-        if process is None:
-            return
-        with contextlib.suppress(OSError):
-            process.kill()
-        process.wait()
-        for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
+        process, self._process = self._process, None
+        if process is not None:
+            _end(process)
 
     def measure(self, structure: Structure) -> Porosity:
         """Measure the pores of a framework.
@@ -233,7 +224,18 @@ class PorosityWorker:
                 stderr=subprocess.DEVNULL,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
             )
+            weakref.finalize(self, _end, self._process)  # of a worker that nobody closes, at the latest at exit
         return self._process
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    with contextlib.suppress(OSError):
+        process.kill()
+    process.wait()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
 
 
 def _shaken(structure: Structure, seed: int) -> Structure:

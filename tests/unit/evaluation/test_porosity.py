@@ -1,8 +1,6 @@
 """Pores by Zeo++ in a process of its own: values for real frameworks, statuses for everything that goes wrong."""
 
-import os
 import pickle
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -90,16 +88,16 @@ def test_a_killed_process_is_a_status_and_is_replaced():
     with PorosityWorker(QUICK) as worker:
         structure = load("mof74")
         assert worker.measure(structure).status == "ok"
-        ask = worker._ask
+        read = worker._read_line
 
-        def killed(line: bytes) -> object:
-            os.kill(worker._running().pid, signal.SIGKILL)
-            return ask(line)
+        def killed(process: object, end: float) -> object:
+            process.kill()  # while it measures
+            return read(process, end)
 
-        worker._ask = killed  # each try dies, those with shaken atoms too
+        worker._read_line = killed  # each try dies, those with shaken atoms too
         found = worker.measure(structure)
         assert found.status == "crashed" and "exit status -9" in found.reason
-        worker._ask = ask
+        worker._read_line = read
         assert worker.measure(structure).status == "ok"
 
 
