@@ -21,9 +21,17 @@ def mofdiff_qmof_blocks_first() -> "MofExperiment":
 
     from matgen.models.mofdiff import MOFDiffConfig
     from matgen.models.mofdiff_blocks import BlockSetConfig
+    from matgen.mof.lookup import LookupConfig
+    from matgen.mof_config import MofDecodeConfig
 
-    experiment = mofdiff_qmof()
-    return replace(experiment, name="mofdiff_qmof_blocks_first", model=MOFDiffConfig(blocks=BlockSetConfig()))
+    return replace(
+        mofdiff_qmof(),
+        name="mofdiff_qmof_blocks_first",
+        model=MOFDiffConfig(blocks=BlockSetConfig()),
+        decode=MofDecodeConfig(
+            lookup=LookupConfig(merge_distance=0.3)
+        ),  # it draws blocks of the library, not near them
+    )
 
 
 def mofdiff_qmof_paper() -> "MofExperiment":

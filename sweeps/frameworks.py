@@ -26,6 +26,8 @@ from sweeps.quality import FORMULA, Sampled, quality
 from sweeps.spaces import Space
 from sweeps.subjects import Judged, Reference
 
+_MAX_TRIES = 4  # choices of blocks a sample: what is judged is how well centres and blocks were drawn
+
 
 class Frameworks(Blocks):
     """Judged by the shares of samples that are feasible, that close, and that are free of clashes, and by volume."""
@@ -83,7 +85,8 @@ class Frameworks(Blocks):
         work = MofSampleWork(Path(), replace(config, count=count, sampler=sampler), seed, choose)
         work.model, work.device = model, next(model.parameters()).device
         rows = work.process(range(count))
-        kept = replace(experiment.decode, assemble=experiment.decode.assemble.with_centres_kept())
+        lookup = replace(experiment.decode.lookup, num_tries=min(experiment.decode.lookup.num_tries, _MAX_TRIES))
+        kept = replace(experiment.decode, lookup=lookup, assemble=experiment.decode.assemble.with_centres_kept())
         decoder = MofDecodeWork(library, kept)
         decoder.setup()
         decoded = [_decoded(decoder, row) for row in rows]

@@ -116,6 +116,7 @@ class PorosityWorker:
         require_pyzeo()
         self.config = config or PorosityConfig()
         self._process: subprocess.Popen[bytes] | None = None
+        self._end: weakref.finalize[[subprocess.Popen[bytes]], PorosityWorker] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -126,13 +127,14 @@ class PorosityWorker:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"config": self.config, "_process": None}
+        return {"config": self.config, "_process": None, "_end": None}
 
     def close(self) -> None:
         """End the child process, if there is one."""
-        process, self._process = self._process, None
-        if process is not None:
-            _end(process)
+        self._process = None
+        if self._end is not None:
+            self._end()
+            self._end = None
 
     def measure(self, structure: Structure) -> Porosity:
         """Measure the pores of a framework.
@@ -224,7 +226,7 @@ class PorosityWorker:
                 stderr=subprocess.DEVNULL,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
             )
-            weakref.finalize(self, _end, self._process)  # of a worker that nobody closes, at the latest at exit
+            self._end = weakref.finalize(self, _end, self._process)  # at the latest at exit
         return self._process
 
 

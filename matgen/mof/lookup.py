@@ -1,7 +1,7 @@
 """Which blocks of a library stand for sampled embeddings: the nearest ones whose connections can balance."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,9 @@ class LookupConfig:
 
     Args:
         merge_distance: sampled blocks of one role that are nearer than this to each other, on average, are one block.
-            Embeddings of D numbers lie sqrt(D) from 0, so that unrelated ones of 32 are 8 apart. With 6 the shipped
-            model's samples have 0.46 different blocks a block, QMOF's frameworks 0.47; with 2 it was 0.88.
+            In units of the root mean square distance of two blocks of the library. With 0.885 the shipped model's
+            samples have 0.46 different blocks a block, as QMOF's frameworks have (0.47); with 0.3 it is 0.88. Some
+            blocks that differ are one then, too: of two linkers of QMOF at random one pair in six is nearer than that.
         connection_penalty: by how much a block is further away for each connection more or fewer than sampled.
         max_connections_off: blocks with more connections more or fewer are not considered.
         use_roles: metal nodes are looked up among metal nodes, others among others.
@@ -30,13 +31,17 @@ class LookupConfig:
         spread: relative spread of the distances by which later choices differ.
     """
 
-    merge_distance: float = 6.0
+    merge_distance: float = 0.885
     connection_penalty: float = 0.5
     max_connections_off: int = 12
     use_roles: bool = True
     balance: bool = True
     num_tries: int = 8
     spread: float = 0.3
+
+    def __post_init__(self) -> None:
+        if self.num_tries < 1 or not (self.merge_distance >= 0 and self.spread >= 0 and self.connection_penalty >= 0):
+            raise ValueError(f"a lookup needs num_tries >= 1, and distances that are not negative: {self}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +87,7 @@ class BlockLookup:
         from scipy.spatial import cKDTree
 
         self.config = config or LookupConfig()
+        self.spacing = float(np.sqrt(2 * np.var(library.embedding, axis=0, dtype=np.float64).sum()))
         self.surplus = connection_surplus(library)
         self.num_connections = library.num_connections
         role = np.asarray(library.is_metal) if self.config.use_roles else np.zeros(library.num_blocks, dtype=bool)
@@ -107,7 +113,8 @@ class BlockLookup:
         members, tables = self._groups(sampled)
         known: set[bytes] = set()
         for number in range(self.config.num_tries):
-            options = [_best(table, rng, self.config.spread if number else 0.0) for table in tables]
+            spread = self.config.spread if number else 0.0
+            options = [_best(table, _factors(rng, spread, len(table))) for table in tables]
             picked = _balanced(options, [len(rows) for rows in members]) if self.config.balance else None
             balanced = picked is not None
             if picked is None:
@@ -123,16 +130,14 @@ class BlockLookup:
                 return
 
     def _groups(self, sampled: SampledBlocks) -> tuple[list[np.ndarray], list[list[tuple[int, float, int, float]]]]:
-        """Sampled blocks that are one block, and what stands for each: of fewer where so few cannot balance."""
-        tried = []
+        """Sampled blocks that are one block, and what stands for each; fewer are one where so many cannot balance."""
         for share in _MERGED_SHARES:
-            members = _merged(sampled, replace(self.config, merge_distance=share * self.config.merge_distance))
+            members = _merged(sampled, share * self.config.merge_distance * self.spacing)
             tables = [self._candidates(sampled, rows) for rows in members]
-            tried.append((members, tables))
-            options = [_best(table, None, 0.0) for table in tables]
+            options = [_best(table, np.ones(len(table))) for table in tables]
             if not self.config.balance or _balanced(options, [len(rows) for rows in members]) is not None:
-                return tried[-1]
-        return tried[0]
+                break
+        return members, tables
 
     def _candidates(self, sampled: SampledBlocks, rows: np.ndarray) -> list[tuple[int, float, int, float]]:
         """(surplus, cost, block, distance) of near blocks of each kind for one group of sampled blocks."""
@@ -163,29 +168,30 @@ def connection_surplus(library: BlockLibrary) -> np.ndarray:
     return np.asarray(sums[offsets[1:]] - sums[offsets[:-1]])
 
 
-def _merged(sampled: SampledBlocks, config: LookupConfig) -> list[np.ndarray]:
+def _merged(sampled: SampledBlocks, distance: float) -> list[np.ndarray]:
     """Rows of sampled blocks that are one block in another place."""
     from scipy.cluster.hierarchy import fcluster, linkage
 
     groups: list[np.ndarray] = []
     for role in (True, False):
         rows = np.flatnonzero(sampled.is_metal == role)
-        if len(rows) < 2 or config.merge_distance <= 0:
+        if len(rows) < 2 or distance <= 0:
             groups += [rows[i : i + 1] for i in range(len(rows))]
             continue
-        labels = fcluster(linkage(sampled.embedding[rows], "average"), config.merge_distance, "distance")
+        labels = fcluster(linkage(sampled.embedding[rows], "average"), distance, "distance")
         groups += [rows[labels == label] for label in np.unique(labels)]
     return groups
 
 
-def _best(
-    table: list[tuple[int, float, int, float]], rng: np.random.Generator | None, spread: float
-) -> dict[int, tuple[float, int, float]]:
-    """For each surplus the (cost, block, distance) of the nearest block, distances disturbed by a relative spread."""
+def _factors(rng: np.random.Generator, spread: float, count: int) -> np.ndarray:
+    return np.asarray(np.exp(spread * rng.standard_normal(count))) if spread else np.ones(count)
+
+
+def _best(table: list[tuple[int, float, int, float]], factors: np.ndarray) -> dict[int, tuple[float, int, float]]:
+    """For each surplus the (cost, block, distance) of the cheapest block, costs times factors."""
     best: dict[int, tuple[float, int, float]] = {}
-    scale = np.exp(spread * rng.standard_normal(len(table))) if spread and rng is not None else np.ones(len(table))
-    for (surplus, cost, block, away), factor in zip(table, scale, strict=True):
-        entry = (cost * float(factor), block, away)
+    for (surplus, cost, block, away), factor in zip(table, factors.tolist(), strict=True):
+        entry = (cost * factor, block, away)
         if surplus not in best or entry[0] < best[surplus][0]:
             best[surplus] = entry
     return best

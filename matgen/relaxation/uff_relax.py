@@ -205,7 +205,8 @@ def _relax_lammps(
                 final, answer, num_steps = engine.relax(begun[index].structure, terms)
             except LammpsError as error:
                 guessed = terms.typing.guessed
-                results.append(UffRelaxed(error.status, str(error), start, types_guessed=guessed))
+                soft = begun[index].num_steps
+                results.append(UffRelaxed(error.status, str(error), start, num_soft_steps=soft, types_guessed=guessed))
                 continue
             before = energy_forces_stress([start], [terms], config.uff)[0].energy
             result = _finished(start, final, terms, answer, before, num_steps, config)

@@ -212,17 +212,19 @@ def _own_images(bodies: Bodies, place: Placement, atoms: Tensor) -> list[tuple[T
     shifts = images @ place.lattice
     length = shifts.norm(dim=-1)
     found = []
-    for block in (2 * extent + largest > length.min()).nonzero().flatten().tolist() if len(images) else ():
+    shortest = length[length.isfinite()].amin() if length.isfinite().any() else torch.inf
+    for block in (2 * extent + largest > shortest).nonzero().flatten().tolist():
         mine = (bodies.atom_block == block).nonzero().flatten()
+        own = atoms[:, mine]
         start, image = (length < 2 * extent[block] + largest).nonzero(as_tuple=True)
         shift, far = shifts[start, image], length[start, image]
-        along = (atoms[start][:, mine] @ shift[..., None]).squeeze(-1) / far[:, None]
+        along = (own[start] @ shift[..., None]).squeeze(-1) / far[:, None]
         touches = far - (along.amax(1) - along.amin(1)) < largest  # as wide as the block is that way
         closest = bodies.closest[mine[:, None], mine]
         size = max(_MAX_OWN_PAIRS // len(mine) ** 2, 1)
         for some in touches.nonzero().flatten().split(size):
-            own = atoms[start[some]][:, mine]
-            gap = own[:, :, None] - own[:, None] - shift[some, None, None]
+            there = own[start[some]]
+            gap = there[:, :, None] - there[:, None] - shift[some, None, None]
             hit = (gap.square().sum(-1) < (closest + _SKIN).square()) & (closest > 0)
             which, first, second = hit.nonzero(as_tuple=True)
             found.append((start[some][which], mine[first], mine[second], images[image[some][which]]))
@@ -230,6 +232,8 @@ def _own_images(bodies: Bodies, place: Placement, atoms: Tensor) -> list[tuple[T
 
 
 def _half_of_images(lattice: Tensor, reach: float) -> Tensor:
-    """[T, 3], translations within reach in some start, one of each and its opposite."""
-    vectors = image_vectors(lattice.double().numpy(), reach)
+    """[T, 3], translations that may be within reach in some start, one of each and its opposite."""
+    cells = lattice.double().numpy()
+    cells = cells[np.isfinite(cells).all((1, 2))]  # a start that has gone astray is dropped when its round ends
+    vectors = image_vectors(cells, reach) if len(cells) else np.zeros((0, 3), dtype=np.int64)
     return torch.as_tensor(vectors[vectors @ [1_000_000, 1_000, 1] > 0], dtype=lattice.dtype)

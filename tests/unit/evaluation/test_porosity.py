@@ -101,6 +101,15 @@ def test_a_killed_process_is_a_status_and_is_replaced():
         assert worker.measure(structure).status == "ok"
 
 
+def test_the_process_ends_with_its_worker():
+    pytest.importorskip("pyzeo")
+    worker = PorosityWorker(QUICK)
+    assert worker.measure(load("mof74")).status == "ok"
+    process = worker._process
+    del worker
+    assert process.poll() is not None
+
+
 def test_a_worker_travels_without_its_process():
     pytest.importorskip("pyzeo")
     copy = pickle.loads(pickle.dumps(PorosityWorker(QUICK)))

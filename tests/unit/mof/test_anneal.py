@@ -10,7 +10,7 @@ import torch
 from matgen.geometry.rotations import axis_angle_matrix, random_rotations
 from matgen.mof.assemble import AssembleConfig, AssemblyInput, assemble
 from matgen.mof.assembly.anneal import AnnealConfig, anneal
-from matgen.mof.assembly.bodies import Bodies, Motion, Placement, find_contacts, make_bodies, pull, push
+from matgen.mof.assembly.bodies import Bodies, Contacts, Motion, Placement, find_contacts, make_bodies, pull, push
 from matgen.mof.choices import ChoicesConfig, assemble_choices
 from matgen.mof.decompose import decompose
 from tests.unit.mof.conftest import distances_of_pairs, load
@@ -131,6 +131,32 @@ def test_no_pair_of_atoms_that_overlaps_is_missed(name: str, seed: int, least: i
         expected &= own[..., None]
         found &= own[contacts.first, contacts.second]
     assert int(found.sum()) == int(expected.sum()) // 2 >= least
+
+
+def test_each_start_has_the_contacts_that_it_has_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = cut("mil53")
+    bodies = make_bodies(given.blocks, 1.0)
+    rng = np.random.default_rng(0)
+    starts = [placement(given, seed) for seed in range(4)]
+    strains = [torch.as_tensor(np.eye(3) + 0.1 * rng.standard_normal((3, 3))) for _ in starts]
+    alone = [
+        Placement(p.centres.float(), p.rotations.float(), (p.lattice @ strain).float())
+        for p, strain in zip(starts, strains, strict=True)
+    ]
+    expected = [contact_set(find_contacts(bodies, place)) for place in alone]
+    together = Placement(
+        *(torch.cat([getattr(p, name) for p in alone]) for name in ("centres", "rotations", "lattice"))
+    )
+    together.lattice[2] = torch.nan  # gone astray: the others do not mind
+    monkeypatch.setattr("matgen.mof.assembly.bodies._MAX_OWN_PAIRS", 300)
+    found = contact_set(find_contacts(bodies, together))
+    for start in (0, 1, 3):
+        assert {row[1:] for row in found if row[0] == start} == {row[1:] for row in expected[start]}, start
+
+
+def contact_set(contacts: Contacts) -> set[tuple[int, ...]]:
+    columns = (contacts.start[:, None], contacts.first[:, None], contacts.second[:, None], contacts.image)
+    return set(map(tuple, torch.cat(columns, dim=1).long().tolist()))
 
 
 @pytest.mark.parametrize(("name", "off", "seed"), [("mof5", 1.5, 2), ("hkust1", 1.0, 1), ("mil53", None, 1)])

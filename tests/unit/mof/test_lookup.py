@@ -37,6 +37,9 @@ def library() -> BlockLibrary:
     return replace(made, embedding=embedding)
 
 
+SPACING = float(np.sqrt(2 * np.var([0.0, 1.0, 10.0, 11.0])))  # of the library's blocks, root mean square
+
+
 def sampled(metals: list[float], linkers: list[float], connections: list[float] | None = None) -> SampledBlocks:
     count = len(metals) + len(linkers)
     return SampledBlocks(
@@ -74,7 +77,7 @@ def test_roles_are_kept_and_equal_blocks_merged(library: BlockLibrary) -> None:
     given = sampled([9.0], [10.0, 10.6])  # a metal among the linkers
     found, _ = chosen(library, given)
     assert found[0] in (4, 6)
-    lookup = BlockLookup(library, LookupConfig(merge_distance=2.0, balance=False))
+    lookup = BlockLookup(library, LookupConfig(merge_distance=2.0 / SPACING, balance=False))
     first = next(iter(lookup.choices(given, np.random.default_rng(0))))
     assert first.index[1] == first.index[2], "0.6 apart is one block"
 
@@ -114,9 +117,17 @@ def test_the_mirror_image_that_fits_is_taken() -> None:
         assert np.allclose(made.blocks[0].connection_points, arms)
 
 
-def test_groups_that_cannot_balance_are_taken_apart(library: BlockLibrary) -> None:
+# of the smallest and of the largest merge distance, the share that takes the metals apart is another
+@pytest.mark.parametrize("share", [1.2 / SPACING, 2.4 / SPACING, 9.9 / SPACING])
+def test_groups_that_cannot_balance_are_taken_apart(library: BlockLibrary, share: float) -> None:
     # two metals 1 apart: as one block 2 x 4 or 2 x 6 connections, against 5 x 2; apart 4 + 6
     given = sampled([0.0, 1.0], [10.0] * 5)
-    lookup = BlockLookup(library, LookupConfig(merge_distance=1.2, num_tries=1))
+    lookup = BlockLookup(library, LookupConfig(merge_distance=share, num_tries=1))
     (choice,) = lookup.choices(given, np.random.default_rng(0))
     assert choice.balanced and sorted(library.num_connections[choice.index[:2]].tolist()) == [4, 6]
+
+
+@pytest.mark.parametrize("wrong", [{"num_tries": 0}, {"merge_distance": float("nan")}, {"spread": -0.1}])
+def test_settings_without_sense_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="num_tries >= 1"):
+        LookupConfig(**wrong)  # type: ignore[arg-type]
