@@ -25,21 +25,25 @@ logger = logging.getLogger(__name__)
 
 NOT_RUN = "not_run"
 
+RELAXATION_FIELDS = [
+    ("energy", pa.float64()),
+    ("initial_energy", pa.float64()),
+    ("num_relax_steps", pa.int32()),
+    ("num_soft_steps", pa.int32()),
+    ("max_force", pa.float64()),
+    ("max_stress", pa.float64()),
+    ("rmsd_to_relaxed", pa.float64()),
+    ("volume_ratio", pa.float64()),
+    ("longest_bond", pa.float64()),
+]
+
 MOF_RELAXED_SCHEMA = pa.schema(
     [
         *MOF_STRUCTURE_SCHEMA,
         ("relax_status", pa.string()),
         ("relaxed_lattice", pa.list_(pa.float64())),
         ("relaxed_frac_coords", pa.list_(pa.float64())),
-        ("energy", pa.float64()),
-        ("initial_energy", pa.float64()),
-        ("num_relax_steps", pa.int32()),
-        ("num_soft_steps", pa.int32()),
-        ("max_force", pa.float64()),
-        ("max_stress", pa.float64()),
-        ("rmsd_to_relaxed", pa.float64()),
-        ("volume_ratio", pa.float64()),
-        ("longest_bond", pa.float64()),
+        *RELAXATION_FIELDS,
         ("relaxed_shortest_contact", pa.float64()),
         ("types_guessed", pa.list_(pa.string())),
     ]
@@ -98,14 +102,9 @@ def relaxed_framework(row: Mapping[str, Any]) -> Structure | None:
     )
 
 
-def _columns(result: UffRelaxed) -> dict[str, Any]:
-    usable = result.status in ("ok", "not_converged")
+def relaxation_columns(result: UffRelaxed) -> dict[str, Any]:
+    """Table columns RELAXATION_FIELDS of a relaxation."""
     return {
-        "status": "ok" if result.status == "ok" else result.status,
-        "reason": result.reason,
-        "relax_status": result.status,
-        "relaxed_lattice": result.structure.lattice.ravel() if usable else None,
-        "relaxed_frac_coords": result.structure.frac_coords.ravel() if usable else None,
         "energy": result.energy,
         "initial_energy": result.initial_energy,
         "num_relax_steps": result.num_steps,
@@ -115,6 +114,18 @@ def _columns(result: UffRelaxed) -> dict[str, Any]:
         "rmsd_to_relaxed": result.rmsd,
         "volume_ratio": result.volume_ratio,
         "longest_bond": result.longest_bond,
+    }
+
+
+def _columns(result: UffRelaxed) -> dict[str, Any]:
+    usable = result.status in ("ok", "not_converged")
+    return {
+        "status": "ok" if result.status == "ok" else result.status,
+        "reason": result.reason,
+        "relax_status": result.status,
+        "relaxed_lattice": result.structure.lattice.ravel() if usable else None,
+        "relaxed_frac_coords": result.structure.frac_coords.ravel() if usable else None,
+        **relaxation_columns(result),
         "relaxed_shortest_contact": result.shortest_contact,
         "types_guessed": list(result.types_guessed),
     }

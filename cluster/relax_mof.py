@@ -14,6 +14,7 @@ import pyarrow as pa
 from cluster.campaign import CampaignConfig, run_campaign
 from cluster.given import given_lineage, open_given
 from cluster.lineage import finish_stage, open_stage, require_stage
+from cluster.mof_relax import RELAXATION_FIELDS, relaxation_columns
 from cluster.parts import Shard, part_paths, read_table, status_counts, write_table
 from cluster.session import ray_session
 from matgen.crystal.structure import Structure
@@ -34,15 +35,7 @@ RELAX_MOF_SCHEMA = pa.schema(
         ("reason", pa.string()),
         ("formula", pa.string()),
         ("num_atoms", pa.int32()),
-        ("energy", pa.float64()),
-        ("initial_energy", pa.float64()),
-        ("num_relax_steps", pa.int32()),
-        ("num_soft_steps", pa.int32()),
-        ("max_force", pa.float64()),
-        ("max_stress", pa.float64()),
-        ("rmsd_to_relaxed", pa.float64()),
-        ("volume_ratio", pa.float64()),
-        ("longest_bond", pa.float64()),
+        *RELAXATION_FIELDS,
         ("shortest_contact", pa.float64()),
         ("bonds_lost", pa.int32()),
         ("bonds_gained", pa.int32()),
@@ -113,15 +106,7 @@ class RelaxMofWork:
 
     def _columns(self, result: UffRelaxed, bonds: Bonds) -> dict[str, Any]:
         columns: dict[str, Any] = {
-            "energy": result.energy,
-            "initial_energy": result.initial_energy,
-            "num_relax_steps": result.num_steps,
-            "num_soft_steps": result.num_soft_steps,
-            "max_force": result.max_force,
-            "max_stress": result.max_stress,
-            "rmsd_to_relaxed": result.rmsd,
-            "volume_ratio": result.volume_ratio,
-            "longest_bond": result.longest_bond,
+            **relaxation_columns(result),
             "shortest_contact": result.shortest_contact,
             "types_guessed": list(result.types_guessed),
         }

@@ -28,9 +28,8 @@ def mofdiff_qmof_blocks_first() -> "MofExperiment":
         mofdiff_qmof(),
         name="mofdiff_qmof_blocks_first",
         model=MOFDiffConfig(blocks=BlockSetConfig()),
-        decode=MofDecodeConfig(
-            lookup=LookupConfig(merge_distance=0.3)
-        ),  # it draws blocks of the library, not near them
+        # it draws blocks of the library, not near them
+        decode=MofDecodeConfig(lookup=LookupConfig(merge_distance=0.3)),
     )
 
 

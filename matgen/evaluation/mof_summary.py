@@ -41,8 +41,8 @@ PORE_FIELDS: tuple[tuple[str, str, str], ...] = (
 )
 """Column, words, unit of each pore figure."""
 
-_FIELDS = (*PORE_FIELDS, ("density", "density", "g/cm³"), ("num_blocks", "number of blocks", ""),
-           ("num_kinds", "number of different blocks", ""))  # fmt: skip
+_COUNTS = {"num_blocks": "number of blocks", "num_kinds": "number of different blocks"}
+_FIELDS = (*PORE_FIELDS, ("density", "density", "g/cm³"), *((name, words, "") for name, words in _COUNTS.items()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +208,7 @@ def _compared_rows(table: Table) -> tuple[np.ndarray, str]:
 
 def _finite(values: np.ndarray, name: str) -> np.ndarray:
     values = values.astype(np.float64)
-    return values[np.isfinite(values) & ((values > 0) | (name not in ("num_blocks", "num_kinds")))]
+    return values[np.isfinite(values) & ((values > 0) | (name not in _COUNTS))]
 
 
 def _histogram_metrics(

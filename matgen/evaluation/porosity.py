@@ -1,6 +1,5 @@
 """Pores of a framework by Zeo++ (pyzeo), in a process that can be killed: a value or a status, never a hang."""
 
-import contextlib
 import importlib.util
 import json
 import logging
@@ -16,6 +15,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from matgen.child_process import end_process
 from matgen.crystal.structure import Structure
 from matgen.errors import MissingDependencyError
 from matgen.evaluation.validity import density
@@ -226,18 +226,8 @@ class PorosityWorker:
                 stderr=subprocess.DEVNULL,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
             )
-            self._end = weakref.finalize(self, _end, self._process)  # at the latest at exit
+            self._end = weakref.finalize(self, end_process, self._process)  # at the latest at exit
         return self._process
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    with contextlib.suppress(OSError):
-        process.kill()
-    process.wait()
-    for stream in (process.stdin, process.stdout):
-        if stream is not None:
-            with contextlib.suppress(OSError):
-                stream.close()
 
 
 def _shaken(structure: Structure, seed: int) -> Structure:

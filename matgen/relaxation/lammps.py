@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from matgen.child_process import end_process
 from matgen.crystal.structure import Structure
 from matgen.errors import MatgenError, MissingDependencyError
 from matgen.relaxation.lammps_input import LammpsCell, data_file, lammps_cell, style_commands
@@ -94,11 +95,7 @@ class Lammps:
     def close(self) -> None:
         """End the process."""
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            for stream in (self._process.stdin, self._process.stdout):
-                if stream is not None:
-                    stream.close()
+            end_process(self._process)
         self._process, self._buffer = None, b""
 
     def evaluate(self, structure: Structure, terms: UffTerms) -> UffAnswer:

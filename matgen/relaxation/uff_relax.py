@@ -159,7 +159,7 @@ def _pushed_apart(
         joined = JointRelaxation(
             [structures[index] for index, _ in chosen], [terms for _, terms in chosen], joint
         ).run()
-        begun |= {index: end for (index, _), end in zip(chosen, joined, strict=True)}
+        begun |= dict(zip((index for index, _ in chosen), joined, strict=True))
     return begun
 
 
@@ -188,8 +188,8 @@ def _relax_torch(
         answers = energy_forces_stress([end.structure for end in joined], terms, config.uff)
         for (index, own), end, first, last in zip(chosen, joined, before, answers, strict=True):
             start = structures[index]
-            result = _finished(start, end.structure, own, last, first.energy, end.num_steps, config)
-            results[index] = replace(result, num_soft_steps=begun[index].num_steps)
+            steps = (begun[index].num_steps, end.num_steps)
+            results[index] = _finished(start, end.structure, own, last, first.energy, steps, config)
     return [results[index] for index, _ in ready]
 
 
@@ -200,17 +200,17 @@ def _relax_lammps(
     with Lammps(config.lammps) as engine:
         begun = _pushed_apart(structures, ready, config)
         for index, terms in ready:
-            start = structures[index]
+            start, soft_steps = structures[index], begun[index].num_steps
             try:
                 final, answer, num_steps = engine.relax(begun[index].structure, terms)
             except LammpsError as error:
                 guessed = terms.typing.guessed
-                soft = begun[index].num_steps
-                results.append(UffRelaxed(error.status, str(error), start, num_soft_steps=soft, types_guessed=guessed))
+                results.append(
+                    UffRelaxed(error.status, str(error), start, num_soft_steps=soft_steps, types_guessed=guessed)
+                )
                 continue
             before = energy_forces_stress([start], [terms], config.uff)[0].energy
-            result = _finished(start, final, terms, answer, before, num_steps, config)
-            results.append(replace(result, num_soft_steps=begun[index].num_steps))
+            results.append(_finished(start, final, terms, answer, before, (soft_steps, num_steps), config))
     return results
 
 
@@ -220,9 +220,11 @@ def _finished(
     terms: UffTerms,
     answer: UffAnswer,
     initial_energy: float,
-    num_steps: int,
+    steps: tuple[int, int],
     config: UffRelaxConfig,
 ) -> UffRelaxed:
+    """Judge an end; steps: of the soft start, and of the relaxation."""
+    num_soft_steps, num_steps = steps
     max_force = float(np.linalg.norm(answer.forces, axis=1).max())
     max_stress = float(np.abs(answer.stress).max()) * KCAL_PER_CUBIC_ANGSTROM_IN_GPA
     checks = verdict(start, final, terms, config.checks)
@@ -237,6 +239,7 @@ def _finished(
         energy=answer.energy,
         initial_energy=initial_energy,
         num_steps=num_steps,
+        num_soft_steps=num_soft_steps,
         max_force=max_force,
         max_stress=max_stress,
         rmsd=displacement_rmsd(start, final),

@@ -212,8 +212,8 @@ def _own_images(bodies: Bodies, place: Placement, atoms: Tensor) -> list[tuple[T
     shifts = images @ place.lattice
     length = shifts.norm(dim=-1)
     found = []
-    shortest = length[length.isfinite()].amin() if length.isfinite().any() else torch.inf
-    for block in (2 * extent + largest > shortest).nonzero().flatten().tolist():
+    near = (length.flatten()[:, None] < 2 * extent + largest).any(0)  # a start gone astray is near nothing
+    for block in near.nonzero().flatten().tolist():
         mine = (bodies.atom_block == block).nonzero().flatten()
         own = atoms[:, mine]
         start, image = (length < 2 * extent[block] + largest).nonzero(as_tuple=True)
@@ -234,6 +234,6 @@ def _own_images(bodies: Bodies, place: Placement, atoms: Tensor) -> list[tuple[T
 def _half_of_images(lattice: Tensor, reach: float) -> Tensor:
     """[T, 3], translations that may be within reach in some start, one of each and its opposite."""
     cells = lattice.double().numpy()
-    cells = cells[np.isfinite(cells).all((1, 2))]  # a start that has gone astray is dropped when its round ends
+    cells = cells[np.isfinite(cells).all((1, 2))]  # one gone astray is dropped when the round ends
     vectors = image_vectors(cells, reach) if len(cells) else np.zeros((0, 3), dtype=np.int64)
     return torch.as_tensor(vectors[vectors @ [1_000_000, 1_000, 1] > 0], dtype=lattice.dtype)

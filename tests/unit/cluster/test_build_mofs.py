@@ -76,8 +76,8 @@ def test_blocks_that_are_too_large_or_fit_badly_are_statuses(tmp_path: Path) -> 
 
 
 @needs_pormake
-@pytest.mark.parametrize("name, node, metal_nodes", [("pcu", "N16", 1), ("dia", "N3", 2)])
-def test_fit_and_scaling_reach_what_pormake_reaches(name: str, node: str, metal_nodes: int) -> None:
+@pytest.mark.parametrize("name, node, metal_nodes, near", [("pcu", "N16", 1, 2e-3), ("dia", "N3", 2, 1e-2)])
+def test_fit_and_scaling_reach_what_pormake_reaches(name: str, node: str, metal_nodes: int, near: float) -> None:
     pormake = extra.require_pormake()
     net, blocks = extra.load_net(name), extra.load_blocks()
     assert net.n_nodes == metal_nodes  # primitive: the conventional cell of dia has 8
@@ -88,7 +88,7 @@ def test_fit_and_scaling_reach_what_pormake_reaches(name: str, node: str, metal_
         for builder in (pormake.Builder(), pormake.Builder(Locator(), Scaler()))
     ]
     theirs, ours = (np.array(item.atoms.cell.cellpar()) for item in made)
-    np.testing.assert_allclose(ours, theirs, atol=2e-2)  # Å and degrees; theirs is in single precision
+    np.testing.assert_allclose(ours, theirs, atol=near)  # Å and degrees; theirs is in single precision
     assert made[1].info["relax_obj"] <= made[0].info["relax_obj"] + 1e-5
     assert made[1].info["max_rmsd"] == pytest.approx(made[0].info["max_rmsd"], abs=1e-5)
 

@@ -117,12 +117,11 @@ def test_the_mirror_image_that_fits_is_taken() -> None:
         assert np.allclose(made.blocks[0].connection_points, arms)
 
 
-# of the smallest and of the largest merge distance, the share that takes the metals apart is another
-@pytest.mark.parametrize("share", [1.2 / SPACING, 2.4 / SPACING, 9.9 / SPACING])
-def test_groups_that_cannot_balance_are_taken_apart(library: BlockLibrary, share: float) -> None:
+@pytest.mark.parametrize("distance", [1.2, 2.4, 9.9])  # with each another share of it parts the metals
+def test_groups_that_cannot_balance_are_taken_apart(library: BlockLibrary, distance: float) -> None:
     # two metals 1 apart: as one block 2 x 4 or 2 x 6 connections, against 5 x 2; apart 4 + 6
     given = sampled([0.0, 1.0], [10.0] * 5)
-    lookup = BlockLookup(library, LookupConfig(merge_distance=share, num_tries=1))
+    lookup = BlockLookup(library, LookupConfig(merge_distance=distance / SPACING, num_tries=1))
     (choice,) = lookup.choices(given, np.random.default_rng(0))
     assert choice.balanced and sorted(library.num_connections[choice.index[:2]].tolist()) == [4, 6]
 
