@@ -86,9 +86,9 @@ class Driver:
             while len(self.backlog) or self.urgent or any(flight.job is not None for flight in self.flights.values()):
                 self._watch_nodes()
                 self._launch()
+                self._tell()  # here, where who has just answered has work again
                 self._collect()
                 self._expire()
-                self._tell()
         finally:
             for worker in [*self.idle, *(flight.worker for flight in self.flights.values())]:
                 self._end(worker)

@@ -31,6 +31,8 @@ class SquareWork:
     clash_on: tuple[int, ...] = ()
     seconds: float = 0.0
     once_file: str = ""  # with it, kill_on kills the first time only
+    wait_from: int = 0  # with a file to wait for, rows from this one on wait until it is there
+    wait_file: str = ""
     schema = SCHEMA
 
     def setup(self) -> None:
@@ -49,6 +51,8 @@ class SquareWork:
 
     def _one(self, row: int) -> Mapping[str, Any]:
         time.sleep(self.seconds)
+        while self.wait_file and row >= self.wait_from and not Path(self.wait_file).exists():
+            time.sleep(0.1)
         if row in self.crash_on:
             os._exit(11)
         if row in self.kill_on and not (self.once_file and Path(self.once_file).exists()):

@@ -21,8 +21,9 @@ from campaign_works import OneByOneWork
 from cluster.campaign import CampaignConfig, run_campaign
 from cluster.parts import Shard
 shards = [Shard(index, 10, index * 10) for index in range(12)]
-config = CampaignConfig(num_workers=1, progress=False)
-done = run_campaign(OneByOneWork(seconds=0.5), shards, Path(sys.argv[1]), config)
+config = CampaignConfig(num_workers=1, progress=False, row_deadline_s=300.0)
+work = OneByOneWork(seconds=0.5, wait_from=40, wait_file=sys.argv[2])
+done = run_campaign(work, shards, Path(sys.argv[1]), config)
 print(done.num_rows, done.status, done.num_timeouts)
 """
 
@@ -49,17 +50,18 @@ def test_a_node_that_joins_shares_a_running_campaign_and_one_that_leaves_costs_i
     monkeypatch.setenv("RAY_worker_niceness", "0")  # the default of 15 starves on a machine that does other things, too
     monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     prepare_environment()  # the nodes' token
+    out, joined = tmp_path / "parts", tmp_path / "joined"
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
 
     def seen() -> dict[str, int]:
-        path = next(tmp_path.glob(".campaign-*.json"), None)
+        path = next(out.glob(".campaign-*.json"), None)
         if path is None:
             return {"rows": 0}
         state = json.loads(path.read_text())
         return {"rows": state["rows"], **state["workers"]}
 
     campaign = subprocess.Popen(
-        [sys.executable, "-c", CAMPAIGN, str(tmp_path)],
+        [sys.executable, "-c", CAMPAIGN, str(out), str(joined)],
         env={**os.environ, "RAY_ADDRESS": cluster.address},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -69,6 +71,7 @@ def test_a_node_that_joins_shares_a_running_campaign_and_one_that_leaves_costs_i
         while_running(campaign, lambda: seen().get("busy") == 1 and seen()["rows"] > 0, "work of one actor")
         node = cluster.add_node(num_cpus=1)
         while_running(campaign, lambda: seen().get("busy") == 2, "work of two actors")
+        joined.touch()  # until now the work could not end, however long a node takes to come
         both = seen()["rows"]
         while_running(campaign, lambda: seen()["rows"] >= both + 10, "rows of both")
         cluster.remove_node(node, allow_graceful=False)
@@ -78,6 +81,6 @@ def test_a_node_that_joins_shares_a_running_campaign_and_one_that_leaves_costs_i
         cluster.shutdown()
     assert campaign.returncode == 0, error
     assert said.splitlines()[-1] == "120 {'ok': 120} 0"
-    rows = [row for path in part_paths(tmp_path) for row in pq.read_table(path).to_pylist()]
+    rows = [row for path in part_paths(out) for row in pq.read_table(path).to_pylist()]
     assert [row["sample_id"] for row in rows] == list(range(120))
     assert all(row["square"] == row["sample_id"] ** 2 for row in rows)
