@@ -50,6 +50,8 @@ def mof_experiment(arguments: argparse.Namespace) -> "MofExperiment":
     from matgen.mof_config import MofExperiment, MofSampleConfig
 
     paper = arguments.sampler == "paper"
-    sampler = CoarseSamplerConfig(num_steps=arguments.steps or (2000 if paper else 100), eta=1.0 if paper else 0.0)
+    sampler = CoarseSamplerConfig(
+        num_steps=arguments.steps or (2000 if paper else 100), eta=1.0 if paper else 0.0, metal_nodes_as_drawn=not paper
+    )
     sample = MofSampleConfig(count=arguments.count, sampler=sampler)
     return MofExperiment(name="generate", stages=("sample", "decode"), seed=arguments.seed, sample=sample)

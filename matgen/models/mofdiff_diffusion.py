@@ -15,7 +15,7 @@ from matgen.diffusion.wrapped_normal_lattice import LatticeNormalProcess, cell_u
 from matgen.models.mofdiff_blocks import BlockSetNetwork, NoisyBlocks
 from matgen.models.mofdiff_centres import CentreNetwork
 from matgen.models.mofdiff_config import MOFDiffConfig
-from matgen.models.mofdiff_features import NUM_ARMS, BlockFeatures
+from matgen.models.mofdiff_features import NUM_ARMS, BlockFeatures, with_metal_nodes
 from matgen.models.mofdiff_latent import CoarseGraph, eps_of_velocity, velocity
 from matgen.models.mofdiff_losses import mean_over_blocks
 from matgen.models.mofdiff_reverse import Reverse
@@ -74,6 +74,7 @@ class CoarseDiffusion(nn.Module):
         return Given(
             lattice=cell,
             num_blocks=num_blocks,
+            num_metal=num_metal,
             graph_index=torch.arange(len(cell), device=cell.device).repeat_interleave(num_blocks),
             sigma_unit=self._sigma_unit(cell),
             known=torch.cat([z, lattice.detach(), counts.to(z.dtype), condition.to(z.dtype)], dim=-1),
@@ -172,6 +173,9 @@ class CoarseDiffusion(nn.Module):
             rows, eps = t[reverse.given.graph_index], out_h
             if self.config.feature_output == "velocity":
                 eps = eps_of_velocity(self.feature_process, features, out_h, rows)
-            features = reverse.step_features(features, self.feature_process.estimate_x_0(features, eps, rows), t, s)
+            clean = self.feature_process.estimate_x_0(features, eps, rows)
+            if reverse.sampler.metal_nodes_as_drawn and self.features.with_labels:
+                clean = with_metal_nodes(clean, reverse.given.graph_index, reverse.given.num_metal)
+            features = reverse.step_features(features, clean, t, s)
             coords = reverse.step_centres(coords, out_x, t, s)
         return Drawn(features, coords, None)

@@ -69,6 +69,29 @@ class BlockFeatures(nn.Module):
         return embedding, features[:, -2], connections
 
 
+def with_metal_nodes(
+    features: Float[Tensor, "N F"], graph_index: Int[Tensor, "N"], num_metal: Int[Tensor, "B"]
+) -> Float[Tensor, "N F"]:
+    """Clean features with labels in which as many blocks are metal nodes as asked for: those that look most like it.
+
+    Args:
+        features: expected ones; the labels are the last two.
+        graph_index: framework of each block, ascending.
+        num_metal: of each framework; all of its blocks where it has fewer.
+
+    Returns:
+        a copy, +1 for metal nodes and -1 for others.
+    """
+    order = torch.argsort(features[:, -2], descending=True, stable=True)
+    order = order[torch.argsort(graph_index[order], stable=True)]  # framework after framework, metal nodes first
+    sizes = torch.bincount(graph_index, minlength=len(num_metal))
+    place = torch.arange(len(order), device=order.device) - (sizes.cumsum(0) - sizes)[graph_index]
+    labelled = features.clone()
+    is_metal = place < num_metal[graph_index]
+    labelled[order, -2] = is_metal.to(features.dtype) * 2 - 1
+    return labelled
+
+
 def _connection_moments(statistics: CoarseStatistics) -> tuple[float, float]:
     """Mean and standard deviation of the logarithm of the number of connections over all blocks."""
     rows, columns = torch.meshgrid(*[torch.arange(n) for n in statistics.count_prob.shape], indexing="ij")

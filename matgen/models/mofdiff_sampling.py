@@ -39,6 +39,10 @@ class CoarseSamplerConfig:
     `guidance` sharpens the condition in the latent's distribution, which costs next to nothing; `score_guidance` in
     the score network, at twice its calls. 0 is the plain conditional model. `count_temperature` 0 takes the most
     probable numbers of blocks and metal nodes.
+
+    `metal_nodes_as_drawn` makes as many blocks metal nodes, at each step, as the latent asks for. Left to itself the
+    network does so for 70 % of frameworks (n = 1,000), and the others close less often. Where blocks are drawn before
+    their centres, and in the published sampler, it is left to itself.
     """
 
     num_steps: int = 100
@@ -48,6 +52,7 @@ class CoarseSamplerConfig:
     score_guidance: float = 0.0
     latent_steps: int = 100
     count_temperature: float = 1.0
+    metal_nodes_as_drawn: bool = True
 
     def __post_init__(self) -> None:
         if self.num_steps < 1 or self.latent_steps < 1 or self.grid_power <= 0 or self.eta < 0:

@@ -68,6 +68,7 @@ class Given:
 
     lattice: Tensor
     num_blocks: Tensor
+    num_metal: Tensor
     graph_index: Tensor
     sigma_unit: Tensor
     known: Tensor

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from matgen.mof.assemble import AssembleConfig, Assembly, AssemblyInput, assemble, rank
-from matgen.mof.assembly.anneal import AnnealConfig, Annealed, anneal, nearest
+from matgen.mof.assembly.anneal import AnnealConfig, Annealed, anneal, nearest, packed
 from matgen.mof.assembly.feasibility import balance
 from matgen.mof.assembly.finish import FinishConfig, finish
 from matgen.mof.assembly.pairs import candidate_pairs
@@ -85,10 +85,11 @@ def assemble_choices(choices: Sequence[AssemblyInput], seed: int, config: Choice
     for choice in order[: config.kept]:
         if misfit[choice] > config.anneal.hopeless:
             moved = _open(choices[choice], f"blocks stay {misfit[choice]:.2f} Å^2 a connection from closing")
+            flags = np.zeros(len(moved.blocks), dtype=bool)
         else:
-            moved = _moved(choices[choice], np.random.default_rng([seed, choice, _LONG]), config)
+            moved, flags = _moved(choices[choice], np.random.default_rng([seed, choice, _LONG]), config)
             tried += 1
-        best = _better(best, Assembled(moved, choice, np.zeros(len(moved.blocks), dtype=bool), tried))
+        best = _better(best, Assembled(moved, choice, flags, tried))
         if moved.status == "ok":
             break
     return replace(best, num_tried=tried)
@@ -112,22 +113,36 @@ def _raced(choices: Sequence[AssemblyInput], seed: int, config: ChoicesConfig) -
     return misfit
 
 
-def _moved(given: AssemblyInput, rng: np.random.Generator, config: ChoicesConfig) -> Assembly:
-    """The best that annealing brings; it ends with the first that is clean."""
+def _moved(given: AssemblyInput, rng: np.random.Generator, config: ChoicesConfig) -> tuple[Assembly, np.ndarray]:
+    """The best that annealing brings, and which blocks it mirrored; it ends with the first that is clean."""
     count = given.num_connections // 2
     least = count
-    best: Assembly | None = None
+    best: tuple[Assembly, np.ndarray] | None = None
     for states in anneal(given, rng, config.anneal):
         least = min([least, *(state.num_open for state in states)])
         for state in states:
             if state.num_open > max(2, config.nearly * count):
                 continue
-            made = _finished(state, rng, config.fixed.finish)
-            if best is None or rank(made) < rank(best):
-                best = made
+            made = _packed(_finished(state, rng, config.fixed.finish), state, rng, config)
+            if best is None or rank(made) < rank(best[0]):
+                best = made, state.mirrored
             if made.status == "ok":
-                return made
-    return best or _open(given, f"annealing leaves {least} of {count} pairs open")
+                return made, state.mirrored
+    none = np.zeros(given.num_blocks, dtype=bool)
+    return best or (_open(given, f"annealing leaves {least} of {count} pairs open"), none)
+
+
+def _packed(made: Assembly, state: Annealed, rng: np.random.Generator, config: ChoicesConfig) -> Assembly:
+    """The same with chains or layers as near each other as they may come, where that leaves it as good."""
+    roomy = made.closed and made.volume > config.anneal.packed_room * made.num_atoms
+    if not roomy or not config.anneal.packing or made.dimension == 3:
+        return made
+    for room in (config.anneal.packed_room, 0.5 * (config.anneal.packed_room + config.anneal.room)):
+        nearer = packed(state, replace(config.anneal, packed_room=room))
+        again = made if nearer is None else _finished(nearer, rng, config.fixed.finish)
+        if again.status == made.status and again.volume < made.volume:
+            return again
+    return made
 
 
 def _open(given: AssemblyInput, reason: str) -> Assembly:
@@ -136,12 +151,13 @@ def _open(given: AssemblyInput, reason: str) -> Assembly:
 
 
 def _finished(state: Annealed, rng: np.random.Generator, config: FinishConfig) -> Assembly:
-    table = candidate_pairs(state.given, _REACH)
-    still = np.zeros((state.given.num_blocks, 3))
+    given, rotations = state.with_hands()
+    table = candidate_pairs(given, _REACH)
+    still = np.zeros((given.num_blocks, 3))
     none = np.zeros(0, dtype=np.int64)
-    rms = (state.misfit / max(state.given.num_connections // 2, 1)) ** 0.5
-    found = Solution(state.rotations, still, state.num_open, state.num_open, rms, none)
-    (made,) = finish([state.given], [table], [[found]], [rng], config)
+    rms = (state.misfit / max(given.num_connections // 2, 1)) ** 0.5
+    found = Solution(rotations, still, state.num_open, state.num_open, rms, none)
+    (made,) = finish([given], [table], [[found]], [rng], config)
     return made
 
 

@@ -1,4 +1,10 @@
-"""Which blocks of a library stand for sampled embeddings: the nearest ones whose connections can balance."""
+"""Which blocks of a library stand for sampled embeddings: the nearest ones whose connections can balance.
+
+A sampled block on its own is a poor guide: noise makes copies of a block differ, and sets come out that no framework
+has. So blocks near each other are one (`matgen/mof/grouping.py`), and choices take turns between ways of grouping: as
+they come, and two ways to sets that could have a centre of inversion, as the blocks of five in six of QMOF's frameworks
+could: of each block that is not centred itself there is an even number.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,11 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from matgen.mof.assembly.inversion import is_centred
 from matgen.mof.block_library import BlockLibrary
+from matgen.mof.grouping import grouped
 from matgen.mof.metals import IS_METAL
 
 __all__ = ["BlockLookup", "Choice", "LookupConfig", "SampledBlocks"]
 
+_NEAREST = 4  # blocks of each kind that are considered
+_LOOKED_AT = 24  # among which centred ones are looked for
 _MERGED_SHARES = (1.0, 0.8, 0.6, 0.4, 0.0)  # of the merge distance, the first for which connections can balance
 
 
@@ -27,6 +37,7 @@ class LookupConfig:
         max_connections_off: blocks with more connections more or fewer are not considered.
         use_roles: metal nodes are looked up among metal nodes, others among others.
         balance: choose blocks whose metal and linker connections are equally many, at the least total distance.
+        inversion: choices of blocks that could have a centre of inversion take turns with others.
         num_tries: choices that are made, the nearest first and then others near by.
         spread: relative spread of the distances by which later choices differ.
     """
@@ -36,6 +47,7 @@ class LookupConfig:
     max_connections_off: int = 12
     use_roles: bool = True
     balance: bool = True
+    inversion: bool = True
     num_tries: int = 8
     spread: float = 0.3
 
@@ -69,6 +81,20 @@ class Choice:
     balanced: bool
 
 
+@dataclass(frozen=True)
+class _Way:
+    """How sampled blocks are grouped: in pairs first, and groups of an odd size are blocks that are centred."""
+
+    paired: bool
+    centred: bool
+
+
+_PLAIN = (_Way(paired=False, centred=False),)
+_WAYS = (*_PLAIN, _Way(paired=True, centred=True), _Way(paired=False, centred=True))
+
+_Candidate = tuple[int, float, int, float]  # surplus, cost, block, distance
+
+
 class BlockLookup:
     """A vector index over the embeddings of a library, one tree for each role and balance of connections."""
 
@@ -87,11 +113,13 @@ class BlockLookup:
         from scipy.spatial import cKDTree
 
         self.config = config or LookupConfig()
+        self.library = library
         self.spacing = float(np.sqrt(2 * np.var(library.embedding, axis=0, dtype=np.float64).sum()))
         self.surplus = connection_surplus(library)
         self.num_connections = library.num_connections
         role = np.asarray(library.is_metal) if self.config.use_roles else np.zeros(library.num_blocks, dtype=bool)
         self.groups: dict[tuple[bool, int, int], tuple[Any, np.ndarray]] = {}
+        self._centred: dict[int, bool] = {}
         keys = np.stack([role, self.surplus, self.num_connections], axis=1)
         unique, inverse = np.unique(keys, axis=0, return_inverse=True)
 
@@ -110,37 +138,46 @@ class BlockLookup:
         Yields:
             balanced choices; where there is none, the nearest blocks, once.
         """
-        members, tables = self._groups(sampled)
+        ways = [self._groups(sampled, way) for way in (_WAYS if self.config.inversion else _PLAIN)]
         known: set[bytes] = set()
+        nearest: Choice | None = None
         for number in range(self.config.num_tries):
-            spread = self.config.spread if number else 0.0
-            options = [_best(table, _factors(rng, spread, len(table))) for table in tables]
-            picked = _balanced(options, [len(rows) for rows in members]) if self.config.balance else None
-            balanced = picked is not None
-            if picked is None:
-                picked = [min(option.values(), key=lambda entry: entry[0]) for option in options]
-            index = np.zeros(len(sampled.is_metal), dtype=np.int64)
-            distance = np.zeros(len(index))
-            for rows, (_, block, away) in zip(members, picked, strict=True):
-                index[rows], distance[rows] = block, away
-            if index.tobytes() not in known:
-                known.add(index.tobytes())
-                yield Choice(index, distance, balanced or int(self.surplus[index].sum()) == 0)
-            if not balanced:
-                return
+            members, tables = ways[number % len(ways)]
+            choice = self._choice(members, tables, rng, self.config.spread if number >= len(ways) else 0.0)
+            nearest = nearest or choice
+            if (choice.balanced or not self.config.balance) and choice.index.tobytes() not in known:
+                known.add(choice.index.tobytes())
+                yield choice
+        if not known and nearest is not None:
+            yield nearest
 
-    def _groups(self, sampled: SampledBlocks) -> tuple[list[np.ndarray], list[list[tuple[int, float, int, float]]]]:
+    def _choice(
+        self, members: list[np.ndarray], tables: list[list[_Candidate]], rng: np.random.Generator, spread: float
+    ) -> Choice:
+        """The cheapest blocks of all groups that balance, or else the cheapest."""
+        options = [_best(table, _factors(rng, spread, len(table))) for table in tables]
+        picked = _balanced(options, [len(rows) for rows in members]) if self.config.balance else None
+        if picked is None:
+            picked = [min(option.values(), key=lambda entry: entry[0]) for option in options]
+        index = np.zeros(sum(len(rows) for rows in members), dtype=np.int64)
+        distance = np.zeros(len(index))
+        for rows, (_, block, away) in zip(members, picked, strict=True):
+            index[rows], distance[rows] = block, away
+        return Choice(index, distance, int(self.surplus[index].sum()) == 0)
+
+    def _groups(self, sampled: SampledBlocks, way: _Way) -> tuple[list[np.ndarray], list[list[_Candidate]]]:
         """Sampled blocks that are one block, and what stands for each; fewer are one where so many cannot balance."""
         for share in _MERGED_SHARES:
-            members = _merged(sampled, share * self.config.merge_distance * self.spacing)
-            tables = [self._candidates(sampled, rows) for rows in members]
+            distance = share * self.config.merge_distance * self.spacing
+            members = grouped(sampled.embedding, sampled.is_metal, distance, way.paired)
+            tables = [self._candidates(sampled, rows, way.centred and len(rows) % 2 == 1) for rows in members]
             options = [_best(table, np.ones(len(table))) for table in tables]
             if not self.config.balance or _balanced(options, [len(rows) for rows in members]) is not None:
                 break
         return members, tables
 
-    def _candidates(self, sampled: SampledBlocks, rows: np.ndarray) -> list[tuple[int, float, int, float]]:
-        """(surplus, cost, block, distance) of near blocks of each kind for one group of sampled blocks."""
+    def _candidates(self, sampled: SampledBlocks, rows: np.ndarray, centred: bool) -> list[_Candidate]:
+        """Near blocks of each kind for one group of sampled blocks; centred ones, where some are near."""
         centre = sampled.embedding[rows].mean(axis=0)
         wanted = float(np.mean(sampled.num_connections[rows]))
         is_metal = bool(sampled.is_metal[rows[0]])
@@ -149,13 +186,21 @@ class BlockLookup:
             off = abs(connections - wanted) if np.isfinite(wanted) else 0.0
             if (self.config.use_roles and role != is_metal) or off > self.config.max_connections_off:
                 continue
-            near, place = tree.query(centre, k=min(4, len(members)))
-            for away, at in zip(np.atleast_1d(near), np.atleast_1d(place), strict=True):
-                cost = float(away) + self.config.connection_penalty * off
-                found.append((surplus, cost, int(members[at]), float(away)))
+            near, place = tree.query(centre, k=min(_LOOKED_AT if centred else _NEAREST, len(members)))
+            blocks = [(float(away), int(members[at])) for away, at in zip(np.atleast_1d(near), np.atleast_1d(place))]
+            if centred:
+                blocks = [(away, block) for away, block in blocks if self._is_centred(block)][:_NEAREST]
+            found += [(surplus, away + self.config.connection_penalty * off, block, away) for away, block in blocks]
+        if not found and centred:
+            return self._candidates(sampled, rows, False)
         if not found:
             raise ValueError("the library has no block of a sampled role and number of connections")
         return found
+
+    def _is_centred(self, block: int) -> bool:
+        if block not in self._centred:
+            self._centred[block] = is_centred(self.library.block(block))
+        return self._centred[block]
 
 
 def connection_surplus(library: BlockLibrary) -> np.ndarray:
@@ -166,21 +211,6 @@ def connection_surplus(library: BlockLibrary) -> np.ndarray:
     sums = np.concatenate([[0], np.cumsum(sign)])
     offsets = np.asarray(library.connection_offsets)
     return np.asarray(sums[offsets[1:]] - sums[offsets[:-1]])
-
-
-def _merged(sampled: SampledBlocks, distance: float) -> list[np.ndarray]:
-    """Rows of sampled blocks that are one block in another place."""
-    from scipy.cluster.hierarchy import fcluster, linkage
-
-    groups: list[np.ndarray] = []
-    for role in (True, False):
-        rows = np.flatnonzero(sampled.is_metal == role)
-        if len(rows) < 2 or distance <= 0:
-            groups += [rows[i : i + 1] for i in range(len(rows))]
-            continue
-        labels = fcluster(linkage(sampled.embedding[rows], "average"), distance, "distance")
-        groups += [rows[labels == label] for label in np.unique(labels)]
-    return groups
 
 
 def _factors(rng: np.random.Generator, spread: float, count: int) -> np.ndarray:

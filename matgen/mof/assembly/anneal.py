@@ -4,6 +4,9 @@ Where centres are only roughly right, no choice of orientations closes a framewo
 rigid bodies do: connections draw softly assigned partners together while the assignment hardens, atoms of different
 blocks push each other apart, and noise that dies out lets a start leave a poor valley. Rounds follow in which the best
 starts are taken up again, blocks with open connections thrown about.
+
+Five in six of QMOF's frameworks could have a centre of inversion, going by their blocks alone. So half of the first
+starts begin with one and keep it until they are nearly cold, where blocks allow it; others find it by chance only.
 """
 
 from collections.abc import Iterator
@@ -11,13 +14,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from matgen.geometry.rotations import axis_angle_matrix, kabsch, random_rotations
+from matgen.geometry.rotations import kabsch, random_rotations
 from matgen.mof.assembly.bodies import Bodies, Motion, Placement, find_contacts, make_bodies, pull, push
 from matgen.mof.assembly.problem import AssemblyInput
+from matgen.mof.assembly.starts import scattered, stacked
+from matgen.mof.assembly.walk import Partners, Walk
+from matgen.mof.handedness import mirrored
 
-__all__ = ["AnnealConfig", "Annealed", "anneal", "nearest"]
+__all__ = ["AnnealConfig", "Annealed", "anneal", "nearest", "packed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +54,11 @@ class AnnealConfig:
         hopeless: Å^2 of misfit a connection; a framework whose best start misses by more after a round is given up.
         patience: rounds without fewer open connections after which it is.
         finished: best starts of each round that are handed on.
+        inverted: share of the starts of the first round that have a centre of inversion.
+        inverted_until: share of the round after which they may lose it.
+        packing: as swelling, of chains and layers that are moved together when they have closed; 0 leaves them.
+        packed_room: Å^3 an atom, where that ends.
+        steps_packing: of it.
     """
 
     starts: int = 16
@@ -76,19 +86,27 @@ class AnnealConfig:
     hopeless: float = 0.7
     patience: int = 2
     finished: int = 3
+    inverted: float = 0.5
+    inverted_until: float = 0.75
+    packing: float = 0.3
+    packed_room: float = 16.0
+    steps_packing: int = 200
 
     def __post_init__(self) -> None:
         if self.starts < 0 or self.finished < 1 or min(self.steps, self.steps_again, self.look_again) < 1:
             raise ValueError("annealing needs at least one step of each kind, and one start to hand on")
+        if not 0 <= self.inverted <= 1:
+            raise ValueError(f"inverted is a share of the starts, from 0 to 1, not {self.inverted}")
 
 
 @dataclass(frozen=True, eq=False)
 class Annealed:
     """One start when its round ended.
 
-    given: blocks as given, cell and centres where they came to. rotations: float64 [K, 3, 3], of the blocks. num_open:
-    pairs whose two sides are apart. misfit: Å^2, summed over the pairs of the best assignment (what is far costs the
-    same anywhere), and half the squared overlaps of atoms. loose: bool [K], blocks with open pairs, or deep in others.
+    given: blocks as given, cell and centres where they came to. rotations: float64 [K, 3, 3], of the blocks; improper
+    where a block became its mirror image. num_open: pairs whose two sides are apart. misfit: Å^2, summed over the pairs
+    of the best assignment (what is far costs the same anywhere), and half the squared overlaps of atoms. loose: bool
+    [K], blocks with open pairs, or deep in others.
     """
 
     given: AssemblyInput
@@ -97,9 +115,19 @@ class Annealed:
     misfit: float
     loose: np.ndarray
 
+    @property
+    def mirrored(self) -> np.ndarray:
+        """Which blocks became their mirror images, bool [K]."""
+        return np.asarray(np.linalg.det(self.rotations) < 0)
+
+    def with_hands(self) -> tuple[AssemblyInput, np.ndarray]:
+        """The same with these blocks exchanged, and rotations that are proper."""
+        flags = self.mirrored
+        blocks = tuple(mirrored(b) if flip else b for b, flip in zip(self.given.blocks, flags, strict=True))
+        return replace(self.given, blocks=blocks), np.where(flags[:, None, None], -self.rotations, self.rotations)
+
 
 _OPEN = 0.7  # Å, root mean square over the two atoms of a bond
-_LEAST_HEIGHT = 2.5  # Å; a cell as flat as that strains no more
 _DEEP = 0.35  # share of the closest distance by which a contact is too near
 
 
@@ -125,7 +153,7 @@ def anneal(given: AssemblyInput, rng: np.random.Generator, config: AnnealConfig)
         if best[0].misfit > config.hopeless * given.num_connections or stale >= config.patience:
             return
         begun = _thrown(best[: max(config.starts // 4, 1)], rng, config)
-        fresh = _round(bodies, given, begun, sigmas, config.noise_again, rng, config)
+        fresh = _round(bodies, given, begun, None, sigmas, config.noise_again, rng, config)
         stale = 0 if fresh and fresh[0].num_open < best[0].num_open else stale + 1
         best = sorted([*best, *fresh], key=_key)[: config.starts]
         yield fresh[: config.finished]
@@ -136,6 +164,25 @@ def nearest(given: AssemblyInput, rng: np.random.Generator, config: AnnealConfig
     bodies, config = _prepared(given, config)
     best = _first_round(bodies, given, rng, config)
     return best[0].misfit / given.num_connections if best else float("inf")
+
+
+def packed(state: Annealed, config: AnnealConfig) -> Annealed | None:
+    """A closed framework of chains or layers, which nothing holds apart, with these moved as near as they may come.
+
+    Args:
+        state: where a round ended.
+        config: as of annealing.
+
+    Returns:
+        the same blocks in a smaller cell; None where they went astray.
+    """
+    given = state.given
+    config = replace(config, starts=1, swelling=-config.packing, room=config.packed_room)
+    place = stacked([given.frac_coords @ given.lattice], [state.rotations], [given.lattice])
+    sigmas = np.full(config.steps_packing, config.sigma_end)
+    bodies = make_bodies(given.blocks, config.reach)
+    found = _round(bodies, given, place, None, sigmas, 0.0, np.random.default_rng(0), config)
+    return found[0] if found else None
 
 
 def _prepared(given: AssemblyInput, config: AnnealConfig) -> tuple[Bodies, AnnealConfig]:
@@ -155,20 +202,12 @@ def _first_round(
     bodies: Bodies, given: AssemblyInput, rng: np.random.Generator, config: AnnealConfig
 ) -> list[Annealed]:
     sigmas = np.geomspace(config.sigma_start, config.sigma_end, config.steps)
-    return _round(bodies, given, _starts(given, rng, config), sigmas, config.noise, rng, config)
+    place, partners = scattered(given, config.starts, round(config.inverted * config.starts), config.spread, rng)
+    return _round(bodies, given, place, partners, sigmas, config.noise, rng, config)
 
 
 def _key(state: Annealed) -> tuple[int, float]:
     return state.num_open, state.misfit
-
-
-def _starts(given: AssemblyInput, rng: np.random.Generator, config: AnnealConfig) -> Placement:
-    shape = (config.starts, given.num_blocks, 3)
-    spread = np.linspace(0.0, config.spread, config.starts)[:, None, None]
-    centres = given.frac_coords @ given.lattice + spread * rng.standard_normal(shape)
-    rotations = random_rotations(config.starts * given.num_blocks, rng).reshape(*shape, 3)
-    lattice = torch.as_tensor(given.lattice).expand(config.starts, 3, 3)
-    return Placement(torch.as_tensor(centres).float(), rotations.float(), lattice.float())
 
 
 def _thrown(best: list[Annealed], rng: np.random.Generator, config: AnnealConfig) -> Placement:
@@ -179,25 +218,27 @@ def _thrown(best: list[Annealed], rng: np.random.Generator, config: AnnealConfig
         place, turn = state.given.frac_coords @ state.given.lattice, state.rotations
         if number >= len(best):
             turned, moved = (state.loose & (rng.random(len(place)) < config.redraw) for _ in range(2))
-            turn = np.where(turned[:, None, None], random_rotations(len(place), rng).numpy(), turn)
+            hand = np.where(state.mirrored, -1.0, 1.0)[:, None, None]
+            turn = np.where(turned[:, None, None], hand * random_rotations(len(place), rng).numpy(), turn)
             place = place + moved[:, None] * config.kick * rng.standard_normal(place.shape)
         lattices.append(state.given.lattice)
         centres.append(place)
         rotations.append(turn)
-    return Placement(*(torch.as_tensor(np.stack(x)).float() for x in (centres, rotations, lattices)))
+    return stacked(centres, rotations, lattices)
 
 
 def _round(
     bodies: Bodies,
     given: AssemblyInput,
     place: Placement,
+    partners: Partners | None,
     sigmas: np.ndarray,
     noise: float,
     rng: np.random.Generator,
     config: AnnealConfig,
 ) -> list[Annealed]:
     """Move all starts through the widths, and judge where they are."""
-    walk = _Walk(place, config)
+    walk = Walk(place, partners, (config.rate, config.turn_rate, config.strain_rate))
     potential = (torch.zeros(config.starts, len(bodies.metal)), torch.zeros(config.starts, len(bodies.linker)))
     for step, sigma in enumerate(sigmas.tolist()):
         if step % config.look_again == 0:
@@ -205,6 +246,8 @@ def _round(
         slopes, squared = pull(bodies, walk.place, sigma, config.cap, potential)
         pushed, over = push(bodies, walk.place, contacts, config.push)
         done = step / len(sigmas)
+        if done > config.inverted_until:
+            walk.partners = None
         walk.move(
             slopes + pushed + _swelling(bodies, walk.place, config),
             done,
@@ -226,9 +269,10 @@ def _round(
 
 
 def _swelling(bodies: Bodies, place: Placement, config: AnnealConfig) -> Motion:
-    """Slopes of -swelling K log(volume), where there is not room enough."""
+    """Slopes of -swelling K log(volume), where there is not room enough; or too much, where that is negative."""
     none = torch.zeros_like(place.centres)
-    tight = torch.linalg.det(place.lattice).abs() < config.room * len(bodies.atoms)
+    volume = torch.linalg.det(place.lattice).abs() / len(bodies.atoms)
+    tight = volume < config.room if config.swelling > 0 else volume > config.room
     outward = -config.swelling * bodies.num_blocks * torch.eye(3)
     return Motion(none, none, tight[:, None, None] * outward)
 
@@ -251,45 +295,7 @@ def _judged(
     for side, at in ((bodies.metal, i), (bodies.linker, j)):
         loose[bodies.block[side[at[is_open]]]] = True
     lattice, centres, rotations = (x[start].double().numpy() for x in (place.lattice, place.centres, place.rotations))
-    rotations = kabsch(rotations)  # products of many steps in single precision are not quite orthogonal
+    hand = np.sign(np.linalg.det(rotations))[:, None, None]
+    rotations = hand * kabsch(hand * rotations)  # products of many steps in single precision are not quite orthogonal
     moved = replace(given, lattice=lattice, frac_coords=centres @ np.linalg.inv(lattice))
     return Annealed(moved, rotations, int(is_open.sum()), float(cost[i, j].sum()) + 0.5 * overlap, loose)
-
-
-class _Walk:
-    """Steps against the slopes, their lengths evened out body by body as Adam does."""
-
-    _MEAN, _SQUARE, _FLOOR = 0.8, 0.95, 0.05
-
-    def __init__(self, place: Placement, config: AnnealConfig) -> None:
-        self.place = place
-        self.rates = (config.rate, config.turn_rate, config.strain_rate)
-        self.means: list[Tensor | float] = [0.0, 0.0, 0.0]
-        self.squares: list[Tensor | float] = [0.0, 0.0, 0.0]
-        self.steps = 0
-
-    def move(self, slopes: Motion, done: float, noise: float, rng: np.random.Generator) -> None:
-        """Take one step; `done` is the share of the round behind it."""
-        self.steps += 1
-        slow = 0.5 * (1.0 + np.cos(np.pi * done)) + 0.03
-        strain = 0.5 * (slopes.strain + slopes.strain.mT)
-        ways = []
-        for at, slope in enumerate((slopes.centres, slopes.turns, strain)):
-            square = slope.square().sum((-2, -1) if at == 2 else -1, keepdim=True)
-            self.means[at] = self._MEAN * self.means[at] + (1 - self._MEAN) * slope
-            self.squares[at] = self._SQUARE * self.squares[at] + (1 - self._SQUARE) * square
-            mean = self.means[at] / (1 - self._MEAN**self.steps)
-            size = (self.squares[at] / (1 - self._SQUARE**self.steps)) ** 0.5
-            way = -self.rates[at] * slow * mean / (size + self._FLOOR)
-            if noise and at < 2:
-                way = way + noise * self.rates[at] * torch.as_tensor(rng.standard_normal(way.shape)).float()
-            ways.append(way)
-        stretch = torch.eye(3) + ways[2]
-        height = 1.0 / torch.linalg.inv(self.place.lattice @ stretch).norm(dim=-2)  # [S, 3], over each face
-        flat = height.amin(-1) < _LEAST_HEIGHT
-        stretch = torch.where(flat[:, None, None], torch.eye(3), stretch)
-        self.place = Placement(
-            self.place.centres @ stretch + ways[0],
-            axis_angle_matrix(ways[1]) @ self.place.rotations,
-            self.place.lattice @ stretch,
-        )

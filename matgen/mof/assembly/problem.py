@@ -8,6 +8,7 @@ import numpy as np
 
 from matgen.crystal.structure import Structure
 from matgen.geometry.rotations import random_rotations
+from matgen.mof.periodic_graph import find_components
 
 if TYPE_CHECKING:
     from matgen.mof.bonds import Bonds
@@ -79,6 +80,23 @@ class Assembly:
     def num_doubled(self) -> int:
         """Pairs whose two atoms another pair joins already."""
         return len(self.pairs) - len(self._bonded_atoms()[1])
+
+    @property
+    def dimension(self) -> int:
+        """Of a closed one: 3 for nets, 2 where there is a layer, 1 where there is a chain, 0 where a molecule."""
+        block = np.repeat(np.arange(len(self.blocks)), [len(b.connection_points) for b in self.blocks])
+        first, second = block[self.pairs].T
+        return int(find_components(len(self.blocks), first, second, self.pair_image).dimension.min())
+
+    @property
+    def volume(self) -> float:
+        """Å^3, of the cell."""
+        return abs(float(np.linalg.det(self.lattice)))
+
+    @property
+    def num_atoms(self) -> int:
+        """Of the cell."""
+        return sum(block.num_atoms for block in self.blocks)
 
     def _bonded_atoms(self) -> tuple[np.ndarray, np.ndarray]:
         """Atoms [P, 2] that each pair joins, metal side first, and the first pair of each different bond."""

@@ -9,6 +9,7 @@ from mofdiff_cases import BATCH, BLOCKS_FIRST, STATISTICS, TINY, VARIANTS, losse
 from matgen.diffusion.noise import CounterNoise, row_seed
 from matgen.diffusion.wrapped_normal_lattice import LatticeNormalConfig
 from matgen.models.mofdiff import MOFDiff, paper_config
+from matgen.models.mofdiff_features import with_metal_nodes
 from matgen.models.mofdiff_losses import property_loss
 from matgen.models.mofdiff_sampling import ChosenBlocks, CoarseRequest, CoarseSamplerConfig, draw_counts
 from matgen.models.mofdiff_score import State
@@ -158,6 +159,32 @@ def test_unknown_properties_do_not_count():
     assert predicted.grad.tolist() == [[1.0, 0.0], [0.0, 0.0]]
     unknown = replace(BATCH, properties=BATCH.properties * torch.nan)
     assert all(torch.isfinite(x) for x in losses(model_of(), unknown).values())
+
+
+def test_as_many_blocks_are_metal_nodes_as_were_drawn():
+    model, seeds = model_of(), row_seed(5, torch.arange(16))
+    sampler = CoarseSamplerConfig(num_steps=4, latent_steps=4)
+    made, free = (
+        model.sample(CoarseRequest(seeds=seeds), replace(sampler, metal_nodes_as_drawn=on)) for on in (True, False)
+    )
+    assert made.graph_index[made.blocks.is_metal].bincount(minlength=16).tolist() == made.num_metal.tolist()
+    assert made.num_metal.tolist() == free.num_metal.tolist()
+    assert free.graph_index[free.blocks.is_metal].bincount(minlength=16).tolist() != free.num_metal.tolist()
+
+
+def test_those_that_look_most_like_metal_nodes_are():
+    generator = torch.Generator().manual_seed(0)
+    sizes, wanted = torch.tensor([5, 1, 7, 3]), torch.tensor([2, 0, 7, 1])
+    index = torch.arange(4).repeat_interleave(sizes)
+    features = torch.randn(16, 6, generator=generator)
+    made = with_metal_nodes(features, index, wanted)
+    for framework, count in enumerate(wanted.tolist()):
+        score = features[index == framework, -2]
+        expected = torch.full_like(score, -1.0)
+        expected[score.topk(count).indices] = 1.0
+        assert made[index == framework, -2].tolist() == expected.tolist()
+    others = [0, 1, 2, 3, 5]
+    assert torch.equal(made[:, others], features[:, others])
 
 
 def test_features_come_back():

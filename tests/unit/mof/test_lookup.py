@@ -83,7 +83,7 @@ def test_roles_are_kept_and_equal_blocks_merged(library: BlockLibrary) -> None:
 
 
 def test_later_choices_differ_and_none_comes_twice(library: BlockLibrary) -> None:
-    lookup = BlockLookup(library, LookupConfig(merge_distance=0.0, num_tries=8, spread=2.0))
+    lookup = BlockLookup(library, LookupConfig(merge_distance=0.0, num_tries=8, spread=2.0, inversion=False))
     choices = list(lookup.choices(sampled([0.45], [10.5, 10.5]), np.random.default_rng(1)))
     assert len({choice.index.tobytes() for choice in choices}) == len(choices) > 1
     assert all(choice.balanced for choice in choices)
@@ -130,3 +130,19 @@ def test_groups_that_cannot_balance_are_taken_apart(library: BlockLibrary, dista
 def test_settings_without_sense_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="num_tries >= 1"):
         LookupConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_sets_that_could_have_a_centre_of_inversion_take_turns(library: BlockLibrary) -> None:
+    """Three linkers near the one with three connections, which is not centred: one of them has to become another."""
+    given = sampled([0.9] * 2, [11.0, 11.0, 10.8], [6.0, 6.0, 3.0, 3.0, 3.0])
+    lookup = BlockLookup(library, LookupConfig(merge_distance=9.9 / SPACING, balance=False, num_tries=3))
+    plain, *invertible = lookup.choices(given, np.random.default_rng(0))
+    assert library.num_connections[plain.index[2:]].tolist() == [3, 3, 3]
+    assert [library.num_connections[c.index[2:]].tolist() for c in invertible] == [[2, 2, 2]]
+    pairs = sampled([0.9] * 2, [11.0, 11.0, 10.0])
+    lookup = BlockLookup(library, LookupConfig(merge_distance=0.5 / SPACING, balance=False, num_tries=3))
+    found = [library.num_connections[c.index[2:]].tolist() for c in lookup.choices(pairs, np.random.default_rng(0))]
+    assert found == [[3, 3, 2]], "all ways agree: the pair is of one kind, the odd one is centred"
+    only = BlockLookup(library, LookupConfig(merge_distance=9.9 / SPACING, inversion=False, num_tries=3))
+    assert len(list(only.choices(given, np.random.default_rng(0)))) >= 1
+    assert not only._centred, "nobody asked"
