@@ -67,7 +67,7 @@ def assemble_choices(choices: Sequence[AssemblyInput], seed: int, config: Choice
         config: how.
 
     Returns:
-        the first that is clean, or the best.
+        the first that is clean as it was drawn, or the first clean net, or the best.
     """
     best: Assembled | None = None
     tried = 0
@@ -90,13 +90,23 @@ def assemble_choices(choices: Sequence[AssemblyInput], seed: int, config: Choice
             moved, flags = _moved(choices[choice], np.random.default_rng([seed, choice, _LONG]), config)
             tried += 1
         best = _better(best, Assembled(moved, choice, flags, tried))
-        if moved.status == "ok":
+        if _is_clean_net(moved):
             break
     return replace(best, num_tried=tried)
 
 
 def _better(best: Assembled | None, new: Assembled) -> Assembled:
-    return new if best is None or rank(new.assembly) < rank(best.assembly) else best
+    return new if best is None or _rank(new.assembly) < _rank(best.assembly) else best
+
+
+def _rank(made: Assembly) -> tuple[float, ...]:
+    """As `rank`, of closed ones nets before layers and chains."""
+    order, *others = rank(made)
+    return order, -made.dimension if made.closed else 0, *others
+
+
+def _is_clean_net(made: Assembly) -> bool:
+    return made.status == "ok" and made.dimension == 3
 
 
 def _raced(choices: Sequence[AssemblyInput], seed: int, config: ChoicesConfig) -> dict[int, float]:
@@ -114,7 +124,7 @@ def _raced(choices: Sequence[AssemblyInput], seed: int, config: ChoicesConfig) -
 
 
 def _moved(given: AssemblyInput, rng: np.random.Generator, config: ChoicesConfig) -> tuple[Assembly, np.ndarray]:
-    """The best that annealing brings, and which blocks it mirrored; it ends with the first that is clean."""
+    """The best that annealing brings, and which blocks it mirrored; it ends with the first net that is clean."""
     count = given.num_connections // 2
     least = count
     best: tuple[Assembly, np.ndarray] | None = None
@@ -124,10 +134,10 @@ def _moved(given: AssemblyInput, rng: np.random.Generator, config: ChoicesConfig
             if state.num_open > max(2, config.nearly * count):
                 continue
             made = _packed(_finished(state, rng, config.fixed.finish), state, rng, config)
-            if best is None or rank(made) < rank(best[0]):
+            if best is None or _rank(made) < _rank(best[0]):
                 best = made, state.mirrored
-            if made.status == "ok":
-                return made, state.mirrored
+            if _is_clean_net(made):
+                return best
     none = np.zeros(given.num_blocks, dtype=bool)
     return best or (_open(given, f"annealing leaves {least} of {count} pairs open"), none)
 

@@ -3,7 +3,8 @@
 Where centres are only roughly right, no choice of orientations closes a framework. So the blocks of many starts move as
 rigid bodies do: connections draw softly assigned partners together while the assignment hardens, atoms of different
 blocks push each other apart, and noise that dies out lets a start leave a poor valley. Rounds follow in which the best
-starts are taken up again, blocks with open connections thrown about.
+starts are taken up again, blocks with open connections thrown about. What closes as chains or layers is taken up, too,
+for they have no pores but by chance: nets come first.
 
 Five in six of QMOF's frameworks could have a centre of inversion, going by their blocks alone. So half of the first
 starts begin with one and keep it until they are nearly cold, where blocks allow it; others find it by chance only.
@@ -15,14 +16,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from matgen.geometry.rotations import kabsch, random_rotations
 from matgen.mof.assembly.bodies import Bodies, Motion, Placement, find_contacts, make_bodies, pull, push
+from matgen.mof.assembly.judge import Annealed, judged, order
 from matgen.mof.assembly.problem import AssemblyInput
-from matgen.mof.assembly.starts import scattered, stacked
+from matgen.mof.assembly.starts import scattered, stacked, thrown
 from matgen.mof.assembly.walk import Partners, Walk
-from matgen.mof.handedness import mirrored
 
 __all__ = ["AnnealConfig", "Annealed", "anneal", "nearest", "packed"]
+
+_MAX_STARTED_PAIRS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,38 +101,6 @@ class AnnealConfig:
             raise ValueError(f"inverted is a share of the starts, from 0 to 1, not {self.inverted}")
 
 
-@dataclass(frozen=True, eq=False)
-class Annealed:
-    """One start when its round ended.
-
-    given: blocks as given, cell and centres where they came to. rotations: float64 [K, 3, 3], of the blocks; improper
-    where a block became its mirror image. num_open: pairs whose two sides are apart. misfit: Å^2, summed over the pairs
-    of the best assignment (what is far costs the same anywhere), and half the squared overlaps of atoms. loose: bool
-    [K], blocks with open pairs, or deep in others.
-    """
-
-    given: AssemblyInput
-    rotations: np.ndarray
-    num_open: int
-    misfit: float
-    loose: np.ndarray
-
-    @property
-    def mirrored(self) -> np.ndarray:
-        """Which blocks became their mirror images, bool [K]."""
-        return np.asarray(np.linalg.det(self.rotations) < 0)
-
-    def with_hands(self) -> tuple[AssemblyInput, np.ndarray]:
-        """The same with these blocks exchanged, and rotations that are proper."""
-        flags = self.mirrored
-        blocks = tuple(mirrored(b) if flip else b for b, flip in zip(self.given.blocks, flags, strict=True))
-        return replace(self.given, blocks=blocks), np.where(flags[:, None, None], -self.rotations, self.rotations)
-
-
-_OPEN = 0.7  # Å, root mean square over the two atoms of a bond
-_DEEP = 0.35  # share of the closest distance by which a contact is too near
-
-
 def anneal(given: AssemblyInput, rng: np.random.Generator, config: AnnealConfig) -> Iterator[list[Annealed]]:
     """Move blocks and cell until connections meet.
 
@@ -152,10 +122,10 @@ def anneal(given: AssemblyInput, rng: np.random.Generator, config: AnnealConfig)
     for _ in range(config.rounds):
         if best[0].misfit > config.hopeless * given.num_connections or stale >= config.patience:
             return
-        begun = _thrown(best[: max(config.starts // 4, 1)], rng, config)
+        begun = thrown(best[: max(config.starts // 4, 1)], config.starts, config.redraw, config.kick, rng)
         fresh = _round(bodies, given, begun, None, sigmas, config.noise_again, rng, config)
-        stale = 0 if fresh and fresh[0].num_open < best[0].num_open else stale + 1
-        best = sorted([*best, *fresh], key=_key)[: config.starts]
+        stale = 0 if fresh and order(fresh[0])[:2] < order(best[0])[:2] else stale + 1
+        best = sorted([*best, *fresh], key=order)[: config.starts]
         yield fresh[: config.finished]
 
 
@@ -195,36 +165,12 @@ def _prepared(given: AssemblyInput, config: AnnealConfig) -> tuple[Bodies, Annea
     return bodies, replace(config, starts=starts)
 
 
-_MAX_STARTED_PAIRS = 100_000
-
-
 def _first_round(
     bodies: Bodies, given: AssemblyInput, rng: np.random.Generator, config: AnnealConfig
 ) -> list[Annealed]:
     sigmas = np.geomspace(config.sigma_start, config.sigma_end, config.steps)
     place, partners = scattered(given, config.starts, round(config.inverted * config.starts), config.spread, rng)
     return _round(bodies, given, place, partners, sigmas, config.noise, rng, config)
-
-
-def _key(state: Annealed) -> tuple[int, float]:
-    return state.num_open, state.misfit
-
-
-def _thrown(best: list[Annealed], rng: np.random.Generator, config: AnnealConfig) -> Placement:
-    """The best as they are, then copies of them with loose blocks turned and moved at random."""
-    lattices, centres, rotations = [], [], []
-    for number in range(config.starts):
-        state = best[number % len(best)]
-        place, turn = state.given.frac_coords @ state.given.lattice, state.rotations
-        if number >= len(best):
-            turned, moved = (state.loose & (rng.random(len(place)) < config.redraw) for _ in range(2))
-            hand = np.where(state.mirrored, -1.0, 1.0)[:, None, None]
-            turn = np.where(turned[:, None, None], hand * random_rotations(len(place), rng).numpy(), turn)
-            place = place + moved[:, None] * config.kick * rng.standard_normal(place.shape)
-        lattices.append(state.given.lattice)
-        centres.append(place)
-        rotations.append(turn)
-    return stacked(centres, rotations, lattices)
 
 
 def _round(
@@ -254,18 +200,7 @@ def _round(
             noise * max(0.0, 1.0 - done / config.noise_until),
             rng,
         )
-    overlap = torch.zeros(config.starts).index_add_(0, contacts.start, over.square())
-    deep = torch.zeros(config.starts, bodies.num_blocks, dtype=torch.bool)
-    for atoms in (contacts.first, contacts.second):
-        is_deep = over > _DEEP * contacts.closest
-        deep[contacts.start[is_deep], bodies.atom_block[atoms[is_deep]]] = True
-    place = walk.place
-    kept = torch.isfinite(place.centres).flatten(1).all(1) & torch.isfinite(place.lattice).flatten(1).all(1)
-    judged = [
-        _judged(bodies, given, place, s, squared[s].numpy(), float(overlap[s]), deep[s].numpy())
-        for s in kept.nonzero().flatten().tolist()
-    ]
-    return sorted(judged, key=_key)
+    return judged(bodies, given, walk.place, squared, contacts, over)
 
 
 def _swelling(bodies: Bodies, place: Placement, config: AnnealConfig) -> Motion:
@@ -275,27 +210,3 @@ def _swelling(bodies: Bodies, place: Placement, config: AnnealConfig) -> Motion:
     tight = volume < config.room if config.swelling > 0 else volume > config.room
     outward = -config.swelling * bodies.num_blocks * torch.eye(3)
     return Motion(none, none, tight[:, None, None] * outward)
-
-
-def _judged(
-    bodies: Bodies,
-    given: AssemblyInput,
-    place: Placement,
-    start: int,
-    squared: np.ndarray,
-    overlap: float,
-    deep: np.ndarray,
-) -> Annealed:
-    from scipy.optimize import linear_sum_assignment
-
-    cost = 9.0 * squared / (9.0 + squared)  # as in `match`
-    i, j = linear_sum_assignment(cost)
-    is_open = squared[i, j] > _OPEN**2
-    loose = np.zeros(bodies.num_blocks, dtype=bool) if is_open.any() else deep
-    for side, at in ((bodies.metal, i), (bodies.linker, j)):
-        loose[bodies.block[side[at[is_open]]]] = True
-    lattice, centres, rotations = (x[start].double().numpy() for x in (place.lattice, place.centres, place.rotations))
-    hand = np.sign(np.linalg.det(rotations))[:, None, None]
-    rotations = hand * kabsch(hand * rotations)  # products of many steps in single precision are not quite orthogonal
-    moved = replace(given, lattice=lattice, frac_coords=centres @ np.linalg.inv(lattice))
-    return Annealed(moved, rotations, int(is_open.sum()), float(cost[i, j].sum()) + 0.5 * overlap, loose)

@@ -8,10 +8,11 @@ import torch
 from matgen.geometry.rotations import random_rotations
 from matgen.mof.assembly.bodies import Placement
 from matgen.mof.assembly.inversion import Inversion, find_inversions
+from matgen.mof.assembly.judge import Annealed
 from matgen.mof.assembly.problem import AssemblyInput
 from matgen.mof.assembly.walk import Partners
 
-__all__ = ["scattered", "stacked"]
+__all__ = ["scattered", "stacked", "thrown"]
 
 _TRIES = 200  # middles between blocks that are looked at for centres of inversion
 
@@ -51,6 +52,31 @@ def scattered(
     if not inverted:
         return place, None
     return place, Partners(torch.as_tensor(index), torch.arange(count) < inverted)
+
+
+def thrown(best: Sequence[Annealed], count: int, redraw: float, kick: float, rng: np.random.Generator) -> Placement:
+    """The best as they are, then copies of them with loose blocks turned and moved at random.
+
+    Args:
+        best: where an earlier round ended.
+        count: starts.
+        redraw: share of loose blocks that are turned, and that are moved.
+        kick: Å, by which they are moved, along each axis.
+        rng: of all that is drawn.
+    """
+    lattices, centres, rotations = [], [], []
+    for number in range(count):
+        state = best[number % len(best)]
+        place, turn = state.given.frac_coords @ state.given.lattice, state.rotations
+        if number >= len(best):
+            turned, moved = (state.loose & (rng.random(len(place)) < redraw) for _ in range(2))
+            hand = np.where(state.mirrored, -1.0, 1.0)[:, None, None]
+            turn = np.where(turned[:, None, None], hand * random_rotations(len(place), rng).numpy(), turn)
+            place = place + moved[:, None] * kick * rng.standard_normal(place.shape)
+        lattices.append(state.given.lattice)
+        centres.append(place)
+        rotations.append(turn)
+    return stacked(centres, rotations, lattices)
 
 
 def stacked(

@@ -119,7 +119,7 @@ def test_improper_rotations_are_mirror_images() -> None:
     rng = np.random.default_rng(0)
     rotations = random_rotations(given.num_blocks, rng).numpy()
     rotations[0] *= -1
-    state = Annealed(given, rotations, 0, 0.0, np.zeros(given.num_blocks, dtype=bool))
+    state = Annealed(given, rotations, 0, 0.0, np.zeros(given.num_blocks, dtype=bool), False)
     handed, proper = state.with_hands()
     assert state.mirrored.tolist() == [True] + [False] * (given.num_blocks - 1)
     assert np.allclose(np.linalg.det(proper), 1.0)
@@ -137,7 +137,7 @@ def test_layers_are_packed_and_stay_closed() -> None:
     lattice = np.diag([4.0, 4.0, 15.0])
     given = AssemblyInput(lattice, np.array([[0.0, 0, 0], [0.5, 0, 0], [0, 0.5, 0]]), (node, rod, across))
     turns = np.tile(np.eye(3), (3, 1, 1))
-    state = Annealed(given, turns, 0, 0.0, np.zeros(3, dtype=bool))
+    state = Annealed(given, turns, 0, 0.0, np.zeros(3, dtype=bool), False)
     rng = np.random.default_rng(0)
     before = _finished(state, rng, FinishConfig())
     assert (before.status, before.dimension, before.num_atoms) == ("ok", 2, 3)
@@ -158,6 +158,7 @@ def test_a_net_is_one() -> None:
         0,
         0.0,
         np.zeros(given.num_blocks, dtype=bool),
+        True,
     )
     made = _finished(state, np.random.default_rng(0), FinishConfig())
     assert made.status == "ok" and made.dimension == 3 == framework.dimension
