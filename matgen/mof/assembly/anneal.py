@@ -91,7 +91,7 @@ class AnnealConfig:
     inverted: float = 0.5
     inverted_until: float = 0.75
     packing: float = 0.3
-    packed_room: float = 16.0
+    packed_room: float = 18.0
     steps_packing: int = 200
 
     def __post_init__(self) -> None:
