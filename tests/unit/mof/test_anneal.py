@@ -164,6 +164,7 @@ def test_named_frameworks_close_from_centres_far_off(name: str, off: float | Non
     given = scattered(name, seed) if off is None else displaced(name, off, seed)
     made = assemble_choices([given], seed, ChoicesConfig())
     assert made.assembly.status == "ok", made.assembly.reason
+    assert made.assembly.dimension == 3
     assert distances_of_pairs(made.assembly).max() < 0.5
     assert sorted(made.assembly.pairs.ravel().tolist()) == list(range(given.num_connections))
     (fixed,) = assemble([given], seeds=[seed])

@@ -15,6 +15,7 @@ from matgen.mof.assembly.anneal import AnnealConfig, Annealed, packed
 from matgen.mof.assembly.bodies import Motion, Placement, find_contacts, make_bodies, pull, push
 from matgen.mof.assembly.finish import FinishConfig
 from matgen.mof.assembly.inversion import find_inversions, is_centred, kinds
+from matgen.mof.assembly.judge import order
 from matgen.mof.assembly.problem import AssemblyInput, placed_atoms
 from matgen.mof.assembly.starts import scattered
 from matgen.mof.assembly.walk import Walk
@@ -143,6 +144,10 @@ def test_layers_are_packed_and_stay_closed() -> None:
     assert (before.status, before.dimension, before.num_atoms) == ("ok", 2, 3)
     nearer = packed(state, AnnealConfig(packed_room=20.0))
     assert nearer is not None and nearer.num_open == 0
+    assert not nearer.is_net and nearer.loose.all(), "a layer is taken up again"
+    net = replace(nearer, is_net=True, misfit=nearer.misfit + 1.0)
+    torn = replace(nearer, num_open=1, misfit=0.0)
+    assert sorted([torn, nearer, net], key=order) == [net, nearer, torn]
     after = _finished(nearer, rng, FinishConfig())
     assert after.status == "ok" and after.dimension == 2
     assert after.volume < 0.6 * before.volume
