@@ -85,7 +85,8 @@ class Frameworks(Blocks):
         work = MofSampleWork(Path(), replace(config, count=count, sampler=sampler), seed, choose)
         work.model, work.device = model, next(model.parameters()).device
         rows = work.process(range(count))
-        lookup = replace(experiment.decode.lookup, num_tries=min(experiment.decode.lookup.num_tries, _MAX_TRIES))
+        tries = min(experiment.decode.lookup.num_tries, _MAX_TRIES)
+        lookup = replace(experiment.decode.lookup, num_tries=tries, inversion=False)  # which would mend it, too
         kept = replace(experiment.decode, lookup=lookup, assemble=experiment.decode.assemble.with_centres_kept())
         decoder = MofDecodeWork(library, kept)
         decoder.setup()
