@@ -89,6 +89,7 @@ class Driver:
                 self._tell()  # here, where who has just answered has work again
                 self._collect()
                 self._expire()
+            self._tell()
         finally:
             for worker in [*self.idle, *(flight.worker for flight in self.flights.values())]:
                 self._end(worker)

@@ -29,7 +29,7 @@ INHERITED = (
     *("no_undercoordinated_carbon", "no_undercoordinated_nitrogen", "no_undercoordinated_alkali"),
     *("no_undercoordinated_rare_earth", "no_exposed_metal", "no_terminal_oxo"),
 )
-"""Checks that a framework fails because a block of it does."""
+"""Checks that a framework fails because a block of it does; has_hydrogen drops blocks of frameworks without any, too."""
 
 
 def sound(library: BlockLibrary, source: str, data: Path) -> BlockLibrary:
@@ -43,6 +43,8 @@ def sound(library: BlockLibrary, source: str, data: Path) -> BlockLibrary:
             if all(results[name].status != "failed" for name in INHERITED):
                 good.add(row.id)
     is_good = np.array([name in good for name in library.source_names])
+    if not is_good.any():
+        raise SystemExit(f"no framework of the library is in {source} and passes: is it the right data set?")
     print(f"{is_good.sum()} of {len(is_good)} frameworks pass {', '.join(INHERITED)}")
     return library.select(np.flatnonzero(is_good[library.source_index]))
 

@@ -77,16 +77,17 @@ class Frameworks(Blocks):
         """Sample, look up blocks, assemble with centres and cell nearly as drawn: it is these that are judged."""
         assert isinstance(model, MOFDiff)
         config = experiment.sample
-        sampler = replace(config.sampler, num_steps=min(config.sampler.num_steps, model.num_steps))
+        steps = min(config.sampler.num_steps, model.num_steps)
+        sampler = replace(config.sampler, num_steps=steps, metal_nodes_as_drawn=False)
+        tries = min(experiment.decode.lookup.num_tries, _MAX_TRIES)
+        lookup = replace(experiment.decode.lookup, num_tries=tries, inversion=False)  # which would mend it, too
         library, choose = records / "blocks_train.safetensors", None
         if model.blocks is not None:
-            choose = LibraryChooser(library, experiment.decode.lookup)
+            choose = LibraryChooser(library, lookup)
             choose.setup()
         work = MofSampleWork(Path(), replace(config, count=count, sampler=sampler), seed, choose)
         work.model, work.device = model, next(model.parameters()).device
         rows = work.process(range(count))
-        tries = min(experiment.decode.lookup.num_tries, _MAX_TRIES)
-        lookup = replace(experiment.decode.lookup, num_tries=tries, inversion=False)  # which would mend it, too
         kept = replace(experiment.decode, lookup=lookup, assemble=experiment.decode.assemble.with_centres_kept())
         decoder = MofDecodeWork(library, kept)
         decoder.setup()

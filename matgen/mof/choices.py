@@ -59,7 +59,7 @@ class Assembled:
 
 
 def assemble_choices(choices: Sequence[AssemblyInput], seed: int, config: ChoicesConfig) -> Assembled:
-    """Assemble choices of blocks until one closes without a clash.
+    """Assemble choices of blocks until one closes without a clash, as a net where centres may move.
 
     Args:
         choices: for the same centres and cell, the likeliest first; at least one.
@@ -77,7 +77,7 @@ def assemble_choices(choices: Sequence[AssemblyInput], seed: int, config: Choice
         (made,) = assemble([given], fixed, [seed])
         tried += 1
         best = _better(best, Assembled(made, choice, flags, tried))
-        if made.status == "ok":
+        if made.status == "ok" and (made.dimension == 3 or not config.anneal.starts):
             return best
     assert best is not None, "no choices"
     misfit = _raced(choices, seed, config)
@@ -133,7 +133,9 @@ def _moved(given: AssemblyInput, rng: np.random.Generator, config: ChoicesConfig
         for state in states:
             if state.num_open > max(2, config.nearly * count):
                 continue
-            made = _packed(_finished(state, rng, config.fixed.finish), state, rng, config)
+            made = _finished(state, rng, config.fixed.finish)
+            if best is None or best[0].status != "ok" or (made.closed and made.dimension > best[0].dimension):
+                made = _packed(made, state, rng, config)  # of what could be the best only: it takes as long as a round
             if best is None or _rank(made) < _rank(best[0]):
                 best = made, state.mirrored
             if _is_clean_net(made):
@@ -150,7 +152,7 @@ def _packed(made: Assembly, state: Annealed, rng: np.random.Generator, config: C
     for room in (config.anneal.packed_room, 0.5 * (config.anneal.packed_room + config.anneal.room)):
         nearer = packed(state, replace(config.anneal, packed_room=room))
         again = made if nearer is None else _finished(nearer, rng, config.fixed.finish)
-        if again.status == made.status and again.volume < made.volume:
+        if again.closed and again.volume < made.volume and _rank(again) <= _rank(made):
             return again
     return made
 

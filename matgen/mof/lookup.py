@@ -38,7 +38,7 @@ class LookupConfig:
         use_roles: metal nodes are looked up among metal nodes, others among others.
         balance: choose blocks whose metal and linker connections are equally many, at the least total distance.
         inversion: choices of blocks that could have a centre of inversion take turns with others.
-        num_tries: choices that are made, the nearest first and then others near by.
+        num_tries: choices that are made, the nearest of each way of grouping first and then others near by.
         spread: relative spread of the distances by which later choices differ.
     """
 
@@ -133,10 +133,10 @@ class BlockLookup:
 
         Args:
             sampled: embeddings and what goes with them.
-            rng: for the choices after the first.
+            rng: for the choices after the first of each way.
 
         Yields:
-            balanced choices; where there is none, the nearest blocks, once.
+            balanced choices; where there is none, the nearest blocks, once. Without `balance` any.
         """
         ways = [self._groups(sampled, way) for way in (_WAYS if self.config.inversion else _PLAIN)]
         known: set[bytes] = set()

@@ -54,7 +54,7 @@ class AnnealConfig:
         reach: contacts push when nearer than this share of the sum of radii.
         look_again: steps between searches for contacts.
         hopeless: Å^2 of misfit a connection; a framework whose best start misses by more after a round is given up.
-        patience: rounds without fewer open connections after which it is.
+        patience: rounds without fewer open connections, or a net at last, after which it is.
         finished: best starts of each round that are handed on.
         inverted: share of the starts of the first round that have a centre of inversion.
         inverted_until: share of the round after which they may lose it.
@@ -95,10 +95,16 @@ class AnnealConfig:
     steps_packing: int = 200
 
     def __post_init__(self) -> None:
-        if self.starts < 0 or self.finished < 1 or min(self.steps, self.steps_again, self.look_again) < 1:
+        if (
+            self.starts < 0
+            or self.finished < 1
+            or min(self.steps, self.steps_again, self.steps_packing, self.look_again) < 1
+        ):
             raise ValueError("annealing needs at least one step of each kind, and one start to hand on")
-        if not 0 <= self.inverted <= 1:
-            raise ValueError(f"inverted is a share of the starts, from 0 to 1, not {self.inverted}")
+        if not (0 <= self.inverted <= 1 and 0 <= self.inverted_until <= 1):
+            raise ValueError(f"inverted, inverted_until are shares, 0 to 1, not {self.inverted}, {self.inverted_until}")
+        if not (self.packing >= 0 and self.packed_room > 0):
+            raise ValueError(f"need packing >= 0, packed_room > 0, not {self.packing}, {self.packed_room}")
 
 
 def anneal(given: AssemblyInput, rng: np.random.Generator, config: AnnealConfig) -> Iterator[list[Annealed]]:
@@ -137,7 +143,7 @@ def nearest(given: AssemblyInput, rng: np.random.Generator, config: AnnealConfig
 
 
 def packed(state: Annealed, config: AnnealConfig) -> Annealed | None:
-    """A closed framework of chains or layers, which nothing holds apart, with these moved as near as they may come.
+    """A framework of chains or layers, which nothing holds apart, with these moved as near as they may come.
 
     Args:
         state: where a round ended.

@@ -11,18 +11,19 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from matgen.geometry.rotations import random_rotations
-from matgen.mof.assembly.anneal import AnnealConfig, Annealed, packed
+from matgen.mof.assembly.anneal import AnnealConfig, Annealed, anneal, packed
 from matgen.mof.assembly.bodies import Motion, Placement, find_contacts, make_bodies, pull, push
 from matgen.mof.assembly.finish import FinishConfig
 from matgen.mof.assembly.inversion import find_inversions, is_centred, kinds
-from matgen.mof.assembly.judge import order
+from matgen.mof.assembly.judge import judged, order
 from matgen.mof.assembly.problem import AssemblyInput, placed_atoms
-from matgen.mof.assembly.starts import scattered
+from matgen.mof.assembly.starts import scattered, stacked
 from matgen.mof.assembly.walk import Walk
 from matgen.mof.building_block import BuildingBlock
-from matgen.mof.choices import _finished
+from matgen.mof.choices import ChoicesConfig, _finished, _moved
 from matgen.mof.decompose import decompose
 from matgen.mof.grouping import grouped
+from matgen.mof.handedness import mirrored
 from tests.unit.mof.conftest import load
 
 
@@ -131,12 +132,7 @@ def test_improper_rotations_are_mirror_images() -> None:
 
 
 def test_layers_are_packed_and_stay_closed() -> None:
-    """A square net of zinc and carbon, 15 Å from its own images."""
-    square = np.array([[1.0, 0, 0], [-1.0, 0, 0], [0, 1.0, 0], [0, -1.0, 0]])
-    node, rod = star(square, 30, "metal_node"), star(square[:2], 6, "linker")
-    across = rod.rotated(np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]))
-    lattice = np.diag([4.0, 4.0, 15.0])
-    given = AssemblyInput(lattice, np.array([[0.0, 0, 0], [0.5, 0, 0], [0, 0.5, 0]]), (node, rod, across))
+    given = layer(15.0)
     turns = np.tile(np.eye(3), (3, 1, 1))
     state = Annealed(given, turns, 0, 0.0, np.zeros(3, dtype=bool), False)
     rng = np.random.default_rng(0)
@@ -184,3 +180,79 @@ def test_groups_hold_each_block_once_and_pairs_leave_one_odd(
     elif paired:
         odd = [bool(is_metal[group[0]]) for group in groups if len(group) % 2]
         assert sorted(odd) == [False] * (others % 2) + [True] * (metals % 2)
+
+
+def test_what_became_of_starts_is_read_off_them() -> None:
+    """A net as it is and in mirror images of its blocks, and one that is torn."""
+    framework = decompose(load("mof5"))
+    given = AssemblyInput(framework.lattice, framework.frac_coords, tuple(mirrored(b) for b in framework.blocks))
+    turns = -np.tile(np.eye(3), (given.num_blocks, 1, 1))  # of mirror images: as they were
+    centres = given.frac_coords @ given.lattice
+    torn = centres + np.array([[4.0, 0, 0]]) * (np.arange(given.num_blocks) == 0)[:, None]
+    place = stacked([torn, centres], [turns, turns + 1e-4], [given.lattice] * 2)
+    bodies = make_bodies(given.blocks, 0.8)
+    count = len(bodies.metal)
+    squared = pull(bodies, place, 0.3, 2.0, (torch.zeros(2, count), torch.zeros(2, count)))[1]
+    contacts = find_contacts(bodies, place)
+    closed, apart = judged(bodies, given, place, squared, contacts, push(bodies, place, contacts, 2.0)[1])
+    assert (closed.num_open, closed.is_net, closed.mirrored.all()) == (0, True, True)
+    assert np.allclose(np.linalg.det(closed.rotations), -1.0, atol=1e-12)
+    assert np.abs(closed.rotations - turns).max() < 1e-3
+    assert apart.num_open > 0 and not apart.is_net and apart.loose[0] and not apart.loose.all()
+
+
+def test_half_of_the_first_starts_have_a_centre_until_they_are_nearly_cold(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[float, int]] = []
+
+    class Watched(Walk):
+        def move(self, slopes: Motion, done: float, noise: float, rng: np.random.Generator) -> None:
+            seen.append((done, 0 if self.partners is None else int(self.partners.held.sum())))
+            super().move(slopes, done, noise, rng)
+
+    monkeypatch.setattr("matgen.mof.assembly.anneal.Walk", Watched)
+    config = AnnealConfig(starts=8, steps=40, rounds=0)
+    list(anneal(cut("hkust1"), np.random.default_rng(0), config))
+    assert [held for _, held in seen] == [4 if done <= 0.75 else 0 for done, _ in seen]
+
+
+def test_blocks_on_centres_share_none() -> None:
+    """Two rods, each its own image: only one can lie on a centre of inversion, the other goes to the next one."""
+    rod = star(np.array([[2.0, 0, 0], [-2.0, 0, 0]]), 6, "linker")
+    given = AssemblyInput(np.eye(3) * 10.0, np.array([[0.0, 0, 0], [0.1, 0, 0]]), (rod, rod))
+    for inversion in find_inversions(given, 8, 200, np.random.default_rng(0)):
+        if (inversion.partner == [0, 1]).all():
+            gap = inversion.frac_coords[0] - inversion.frac_coords[1]
+            assert np.abs(gap - np.round(gap)).max() > 0.4
+    assert any((x.partner == [1, 0]).all() for x in find_inversions(given, 8, 200, np.random.default_rng(0)))
+
+
+def layer(height: float) -> AssemblyInput:
+    """A square net of zinc and carbon, so far from its own images."""
+    square = np.array([[1.0, 0, 0], [-1.0, 0, 0], [0, 1.0, 0], [0, -1.0, 0]])
+    node, rod = star(square, 30, "metal_node"), star(square[:2], 6, "linker")
+    across = rod.rotated(np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]))
+    return AssemblyInput(
+        np.diag([4.0, 4.0, height]), np.array([[0.0, 0, 0], [0.5, 0, 0], [0, 0.5, 0]]), (node, rod, across)
+    )
+
+
+def test_a_layer_that_anneals_is_packed_and_says_which_blocks_are_mirrored() -> None:
+    given = layer(20.0)
+    rough = replace(given, frac_coords=given.frac_coords + 0.1)
+    config = ChoicesConfig(anneal=AnnealConfig(packed_room=20.0))
+    found, flags = _moved(rough, np.random.default_rng(1), config)
+    loose, _ = _moved(rough, np.random.default_rng(1), replace(config, anneal=replace(config.anneal, packing=0.0)))
+    assert found.status == loose.status == "ok" and found.dimension == loose.dimension == 2
+    assert found.volume < 0.8 * loose.volume
+    for block, own, flag in zip(found.blocks, rough.blocks, flags, strict=True):
+        assert np.allclose(block.connection_points, (mirrored(own) if flag else own).connection_points)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"packing": -1.0}, {"packed_room": 0.0}, {"inverted": 1.5}, {"inverted_until": float("nan")}]
+)
+def test_settings_of_centres_and_packing_without_sense_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"need packing|shares"):
+        AnnealConfig(**wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="at least one step"):
+        AnnealConfig(steps_packing=0)
