@@ -29,7 +29,7 @@ INHERITED = (
     *("no_undercoordinated_carbon", "no_undercoordinated_nitrogen", "no_undercoordinated_alkali"),
     *("no_undercoordinated_rare_earth", "no_exposed_metal", "no_terminal_oxo"),
 )
-"""Checks that a framework fails because a block of it does; has_hydrogen drops blocks of frameworks without any, too."""
+"""Checks that a framework fails because a block of it does; has_hydrogen: one without any."""
 
 
 def sound(library: BlockLibrary, source: str, data: Path) -> BlockLibrary:

@@ -143,7 +143,7 @@ def test_sets_that_could_have_a_centre_of_inversion_take_turns(library: BlockLib
     lookup = BlockLookup(library, LookupConfig(merge_distance=0.5 / SPACING, balance=False, num_tries=3))
     found = [library.num_connections[c.index[2:]].tolist() for c in lookup.choices(pairs, np.random.default_rng(0))]
     assert found == [[3, 3, 2]], "all ways agree: the pair is of one kind, the odd one is centred"
-    only = BlockLookup(library, LookupConfig(merge_distance=9.9 / SPACING, inversion=False, num_tries=1))
+    only = BlockLookup(library, LookupConfig(merge_distance=9.9 / SPACING, balance=False, inversion=False, num_tries=1))
     (choice,) = only.choices(given, np.random.default_rng(0))
     assert library.num_connections[choice.index[2:]].tolist() == [3, 3, 3]
     # four linkers, three and one by nearness, both odd; in pairs all four are one kind
