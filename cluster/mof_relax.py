@@ -120,7 +120,7 @@ def relaxation_columns(result: UffRelaxed) -> dict[str, Any]:
 def _columns(result: UffRelaxed) -> dict[str, Any]:
     usable = result.status in ("ok", "not_converged")
     return {
-        "status": "ok" if result.status == "ok" else result.status,
+        "status": result.status,
         "reason": result.reason,
         "relax_status": result.status,
         "relaxed_lattice": result.structure.lattice.ravel() if usable else None,

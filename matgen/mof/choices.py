@@ -77,15 +77,14 @@ def assemble_choices(choices: Sequence[AssemblyInput], seed: int, config: Choice
         (made,) = assemble([given], fixed, [seed])
         tried += 1
         best = _better(best, Assembled(made, choice, flags, tried))
-        if made.status == "ok" and (made.dimension == 3 or not config.anneal.starts):
+        if _is_clean_net(made) or (made.status == "ok" and not config.anneal.starts):
             return best
     assert best is not None, "no choices"
     misfit = _raced(choices, seed, config)
     order = sorted(misfit, key=misfit.__getitem__)
     for choice in order[: config.kept]:
         if misfit[choice] > config.anneal.hopeless:
-            moved = _open(choices[choice], f"blocks stay {misfit[choice]:.2f} Å^2 a connection from closing")
-            flags = np.zeros(len(moved.blocks), dtype=bool)
+            moved, flags = _open(choices[choice], f"blocks stay {misfit[choice]:.2f} Å^2 a connection from closing")
         else:
             moved, flags = _moved(choices[choice], np.random.default_rng([seed, choice, _LONG]), config)
             tried += 1
@@ -140,8 +139,7 @@ def _moved(given: AssemblyInput, rng: np.random.Generator, config: ChoicesConfig
                 best = made, state.mirrored
             if _is_clean_net(made):
                 return best
-    none = np.zeros(given.num_blocks, dtype=bool)
-    return best or (_open(given, f"annealing leaves {least} of {count} pairs open"), none)
+    return best or _open(given, f"annealing leaves {least} of {count} pairs open")
 
 
 def _packed(made: Assembly, state: Annealed, rng: np.random.Generator, config: ChoicesConfig) -> Assembly:
@@ -157,9 +155,11 @@ def _packed(made: Assembly, state: Annealed, rng: np.random.Generator, config: C
     return made
 
 
-def _open(given: AssemblyInput, reason: str) -> Assembly:
+def _open(given: AssemblyInput, reason: str) -> tuple[Assembly, np.ndarray]:
+    """What stays open, and that no block of it was mirrored."""
     rotations = np.tile(np.eye(3), (given.num_blocks, 1, 1))
-    return Assembly("open", reason, given.lattice, given.frac_coords, given.blocks, rotations)
+    open_ = Assembly("open", reason, given.lattice, given.frac_coords, given.blocks, rotations)
+    return open_, np.zeros(given.num_blocks, dtype=bool)
 
 
 def _finished(state: Annealed, rng: np.random.Generator, config: FinishConfig) -> Assembly:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from matgen.mof.assembly.contacts import CONTACT_RADII, connection_kinds
 from matgen.mof.assembly.pairs import image_vectors, sides
+from matgen.mof.assembly.problem import connection_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,7 +81,7 @@ class Contacts:
 
 def make_bodies(blocks: "Sequence[BuildingBlock]", reach: float) -> Bodies:
     """Collect them; atoms push when nearer than `reach` times the sum of their radii."""
-    block = np.repeat(np.arange(len(blocks)), [len(b.connection_points) for b in blocks])
+    block = connection_blocks(blocks)
     arm = np.concatenate([b.connection_points for b in blocks]).astype(float)
     half = arm - np.concatenate([b.cart_coords[b.connection_atoms] for b in blocks])
     is_metal = sides(blocks)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from matgen.mof.assembly.problem import AssemblyInput
+from matgen.mof.assembly.problem import AssemblyInput, connection_blocks
 
 if TYPE_CHECKING:
     from matgen.mof.building_block import BuildingBlock
@@ -62,7 +62,7 @@ def candidate_pairs(given: AssemblyInput, tolerance: float) -> PairTable:
         tolerance: Å allowed in each distance; raise it where blocks do not fit exactly or centres are uncertain.
     """
     blocks = given.blocks
-    block = np.repeat(np.arange(len(blocks)), [len(b.connection_points) for b in blocks])
+    block = connection_blocks(blocks)
     arm = np.concatenate([b.connection_points for b in blocks]).astype(float)
     half = arm - np.concatenate([b.cart_coords[b.connection_atoms] for b in blocks])
     is_metal = sides(blocks)

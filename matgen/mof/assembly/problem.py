@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from matgen.mof.bonds import Bonds
     from matgen.mof.building_block import BuildingBlock
 
-__all__ = ["CLOSED_AT", "Assembly", "AssemblyInput", "connection_offsets", "placed_atoms", "reorient"]
+__all__ = [
+    "CLOSED_AT",
+    "Assembly",
+    "AssemblyInput",
+    "connection_blocks",
+    "connection_offsets",
+    "placed_atoms",
+    "reorient",
+]
 
 CLOSED_AT = 0.5
 """Å; two connection points nearer than this meet."""
@@ -84,8 +92,7 @@ class Assembly:
     @property
     def dimension(self) -> int:
         """Of a closed one: 3 for nets, 2 where there is a layer, 1 where there is a chain, 0 where a molecule."""
-        block = np.repeat(np.arange(len(self.blocks)), [len(b.connection_points) for b in self.blocks])
-        first, second = block[self.pairs].T
+        first, second = connection_blocks(self.blocks)[self.pairs].T
         return int(find_components(len(self.blocks), first, second, self.pair_image).dimension.min())
 
     @property
@@ -130,6 +137,11 @@ class Assembly:
 def connection_offsets(blocks: "Sequence[BuildingBlock]") -> np.ndarray:
     """[K + 1] where the connection points of each block begin in the list of all."""
     return np.cumsum([0, *(len(block.connection_points) for block in blocks)])
+
+
+def connection_blocks(blocks: "Sequence[BuildingBlock]") -> np.ndarray:
+    """[C] the block of each connection point in the list of all."""
+    return np.repeat(np.arange(len(blocks)), [len(block.connection_points) for block in blocks])
 
 
 def placed_atoms(blocks: "Sequence[BuildingBlock]", centres: np.ndarray, rotations: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import torch
 
 from matgen.geometry.rotations import random_rotations
 from matgen.mof.assembly.bodies import Placement
-from matgen.mof.assembly.inversion import Inversion, find_inversions
+from matgen.mof.assembly.inversion import find_inversions
 from matgen.mof.assembly.judge import Annealed
 from matgen.mof.assembly.problem import AssemblyInput
 from matgen.mof.assembly.walk import Partners
@@ -40,7 +40,7 @@ def scattered(
     rotations = random_rotations(count * given.num_blocks, rng).numpy().reshape(*shape, 3)
     index = np.tile(np.arange(given.num_blocks), (count, 1))
     for start in range(inverted):
-        inversion: Inversion = inversions[start % len(inversions)]
+        inversion = inversions[start % len(inversions)]
         index[start] = partner = inversion.partner
         centres[start] = inversion.frac_coords @ given.lattice
         scatter[start] = 0.5 * (scatter[start] - scatter[start, partner])

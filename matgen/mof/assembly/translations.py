@@ -14,7 +14,7 @@ from matgen.crystal.structure import Structure
 from matgen.geometry.coordinates import wrap
 from matgen.geometry.rotations import kabsch
 from matgen.mof.assembly.contacts import shortest_contact, surroundings
-from matgen.mof.assembly.problem import Assembly, AssemblyInput, connection_offsets, placed_atoms
+from matgen.mof.assembly.problem import Assembly, AssemblyInput, connection_blocks, connection_offsets, placed_atoms
 from matgen.mof.primitive import reduced_primitive_cell
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def expand(reduction: Reduction, given: AssemblyInput, made: Assembly) -> Assemb
 def _measured(made: Assembly) -> Assembly:
     """The assembly with residuals and shortest contact of its own blocks: copies are equal only within a tolerance."""
     centres = made.frac_coords @ made.lattice
-    block = np.repeat(np.arange(len(made.blocks)), np.diff(connection_offsets(made.blocks)))
+    block = connection_blocks(made.blocks)
     turned = [b.connection_points @ r.T for b, r in zip(made.blocks, made.rotations, strict=True)]
     points = np.concatenate(turned) + centres[block]
     first, second = made.pairs.T

@@ -7,13 +7,33 @@ import pytest
 
 from matgen.crystal.cif import parse_cif
 from matgen.crystal.structure import Structure
-from matgen.mof.assemble import Assembly
+from matgen.mof.assemble import Assembly, AssemblyInput
+from matgen.mof.building_block import BuildingBlock
+from matgen.mof.decompose import decompose
 
 STRUCTURES = Path(__file__).parent / "structures"
 
 
 def load(name: str) -> Structure:
     return parse_cif((STRUCTURES / f"{name}.cif").read_text())
+
+
+def cut(name: str) -> AssemblyInput:
+    """Its blocks where they are."""
+    framework = decompose(load(name))
+    return AssemblyInput(framework.lattice, framework.frac_coords, framework.blocks)
+
+
+def star(points: np.ndarray, element: int, role: str) -> BuildingBlock:
+    """One atom with connection points around it."""
+    return BuildingBlock(
+        atomic_numbers=np.array([element]),
+        cart_coords=np.zeros((1, 3)),
+        bonds=np.zeros((0, 2), dtype=np.int64),
+        connection_points=points,
+        connection_atoms=np.zeros(len(points), dtype=np.int64),
+        role=role,  # type: ignore[arg-type]
+    )
 
 
 def distances_of_pairs(made: Assembly) -> np.ndarray:

@@ -12,15 +12,9 @@ from matgen.mof.assemble import AssembleConfig, AssemblyInput, assemble
 from matgen.mof.assembly.anneal import AnnealConfig, anneal
 from matgen.mof.assembly.bodies import Bodies, Contacts, Motion, Placement, find_contacts, make_bodies, pull, push
 from matgen.mof.choices import ChoicesConfig, assemble_choices
-from matgen.mof.decompose import decompose
-from tests.unit.mof.conftest import distances_of_pairs, load
+from tests.unit.mof.conftest import cut, distances_of_pairs
 
 Energy = Callable[[Placement], tuple[Motion, float]]
-
-
-def cut(name: str) -> AssemblyInput:
-    framework = decompose(load(name))
-    return AssemblyInput(framework.lattice, framework.frac_coords, framework.blocks)
 
 
 def scattered(name: str, seed: int) -> AssemblyInput:

@@ -19,26 +19,18 @@ from matgen.mof.assembly.judge import judged, order
 from matgen.mof.assembly.problem import AssemblyInput, placed_atoms
 from matgen.mof.assembly.starts import scattered, stacked
 from matgen.mof.assembly.walk import Walk
-from matgen.mof.building_block import BuildingBlock
 from matgen.mof.choices import ChoicesConfig, _finished, _moved
 from matgen.mof.decompose import decompose
 from matgen.mof.grouping import grouped
 from matgen.mof.handedness import mirrored
-from tests.unit.mof.conftest import load
+from tests.unit.mof.conftest import cut, load, star
 
 
-def cut(name: str) -> AssemblyInput:
+def in_one_frame(name: str) -> AssemblyInput:
     """A named framework, of each block one conformer in one frame, as a library would give them."""
-    framework = decompose(load(name))
-    first = {block.identity: block for block in reversed(framework.blocks)}
-    return AssemblyInput(framework.lattice, framework.frac_coords, tuple(first[b.identity] for b in framework.blocks))
-
-
-def star(points: np.ndarray, element: int, role: str) -> BuildingBlock:
-    """An atom with connection points around it."""
-    none = np.zeros((0, 2), dtype=np.int64)
-    ends = np.zeros(len(points), dtype=np.int64)
-    return BuildingBlock(np.array([element]), np.zeros((1, 3)), none, points.astype(float), ends, role)  # type: ignore[arg-type]
+    given = cut(name)
+    first = {block.identity: block for block in reversed(given.blocks)}
+    return replace(given, blocks=tuple(first[block.identity] for block in given.blocks))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +38,7 @@ def star(points: np.ndarray, element: int, role: str) -> BuildingBlock:
     [("mof5", False, True), ("hkust1", True, False), ("uio66", False, True)],  # Td, D4h, Td (by its OH); D2h, D3h, D2h
 )
 def test_blocks_have_a_centre_where_their_point_groups_have_one(name: str, metal_node: bool, linker: bool) -> None:
-    for block in cut(name).blocks:
+    for block in in_one_frame(name).blocks:
         assert is_centred(block) is (metal_node if block.is_metal else linker)
 
 
@@ -61,7 +53,7 @@ def test_a_centre_needs_like_atoms_on_both_sides() -> None:
 @pytest.mark.parametrize("name", ["mof5", "hkust1"])
 def test_named_frameworks_have_the_centres_that_their_space_groups_have(name: str) -> None:
     """Both are Fm-3m; their blocks' centres need not move."""
-    given = cut(name)
+    given = in_one_frame(name)
     found = find_inversions(given, 8, 200, np.random.default_rng(0))
     assert found and found[0].cost < 0.05
     kind = kinds(given.blocks)
@@ -74,7 +66,7 @@ def test_named_frameworks_have_the_centres_that_their_space_groups_have(name: st
 
 
 def test_an_odd_number_of_a_block_without_a_centre_allows_none() -> None:
-    given = cut("mof5")
+    given = in_one_frame("mof5")
     odd = replace(given, blocks=given.blocks[1:], frac_coords=given.frac_coords[1:])
     assert not odd.blocks[0].is_metal or kinds(odd.blocks).tolist().count(kinds(odd.blocks)[0]) % 2 == 1
     assert find_inversions(odd, 8, 200, np.random.default_rng(0)) == []
@@ -97,7 +89,7 @@ def asymmetry(given: AssemblyInput, place: Placement, start: int, partner: np.nd
 
 
 def test_starts_keep_their_centre_and_others_move_freely() -> None:
-    given = cut("hkust1")
+    given = in_one_frame("hkust1")
     rng = np.random.default_rng(3)
     place, partners = scattered(given, 6, 3, 1.0, rng)
     assert partners is not None and partners.held.tolist() == [True] * 3 + [False] * 3
@@ -117,7 +109,7 @@ def test_starts_keep_their_centre_and_others_move_freely() -> None:
 
 
 def test_improper_rotations_are_mirror_images() -> None:
-    given = cut("mof5")
+    given = in_one_frame("mof5")
     rng = np.random.default_rng(0)
     rotations = random_rotations(given.num_blocks, rng).numpy()
     rotations[0] *= -1
@@ -152,17 +144,10 @@ def test_layers_are_packed_and_stay_closed() -> None:
 
 def test_a_net_is_one() -> None:
     given = cut("mof5")
-    framework = decompose(load("mof5"))
-    state = Annealed(
-        replace(given, blocks=framework.blocks),
-        np.tile(np.eye(3), (given.num_blocks, 1, 1)),
-        0,
-        0.0,
-        np.zeros(given.num_blocks, dtype=bool),
-        True,
-    )
+    turns = np.tile(np.eye(3), (given.num_blocks, 1, 1))
+    state = Annealed(given, turns, 0, 0.0, np.zeros(given.num_blocks, dtype=bool), True)
     made = _finished(state, np.random.default_rng(0), FinishConfig())
-    assert made.status == "ok" and made.dimension == 3 == framework.dimension
+    assert made.status == "ok" and made.dimension == 3 == decompose(load("mof5")).dimension
 
 
 @settings(max_examples=50, deadline=None)
@@ -184,8 +169,8 @@ def test_groups_hold_each_block_once_and_pairs_leave_one_odd(
 
 def test_what_became_of_starts_is_read_off_them() -> None:
     """A net as it is and in mirror images of its blocks, and one that is torn."""
-    framework = decompose(load("mof5"))
-    given = AssemblyInput(framework.lattice, framework.frac_coords, tuple(mirrored(b) for b in framework.blocks))
+    given = cut("mof5")
+    given = replace(given, blocks=tuple(mirrored(b) for b in given.blocks))
     turns = -np.tile(np.eye(3), (given.num_blocks, 1, 1))  # of mirror images: as they were
     centres = given.frac_coords @ given.lattice
     torn = centres + np.array([[4.0, 0, 0]]) * (np.arange(given.num_blocks) == 0)[:, None]
@@ -211,7 +196,7 @@ def test_half_of_the_first_starts_have_a_centre_until_they_are_nearly_cold(monke
 
     monkeypatch.setattr("matgen.mof.assembly.anneal.Walk", Watched)
     config = AnnealConfig(starts=8, steps=40, rounds=0)
-    list(anneal(cut("hkust1"), np.random.default_rng(0), config))
+    list(anneal(in_one_frame("hkust1"), np.random.default_rng(0), config))
     assert [held for _, held in seen] == [4 if done <= 0.75 else 0 for done, _ in seen]
 
 

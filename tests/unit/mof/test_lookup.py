@@ -10,26 +10,19 @@ from matgen.mof.block_library import BlockLibrary
 from matgen.mof.building_block import BuildingBlock
 from matgen.mof.handedness import mirrored, with_best_hands
 from matgen.mof.lookup import BlockLookup, LookupConfig, SampledBlocks, connection_surplus
+from tests.unit.mof.conftest import star
 
 
-def star(arms: int, element: int, role: str) -> BuildingBlock:
-    """One atom with connection points around it."""
+def ring(arms: int, element: int, role: str) -> BuildingBlock:
+    """One atom with connection points around it, evenly in a plane."""
     angles = np.arange(arms) * 2 * np.pi / arms
-    points = 2.0 * np.stack([np.cos(angles), np.sin(angles), np.zeros(arms)], axis=1)
-    return BuildingBlock(
-        atomic_numbers=np.array([element]),
-        cart_coords=np.zeros((1, 3)),
-        bonds=np.zeros((0, 2), dtype=np.int64),
-        connection_points=points,
-        connection_atoms=np.zeros(arms, dtype=np.int64),
-        role=role,  # type: ignore[arg-type]
-    )
+    return star(2.0 * np.stack([np.cos(angles), np.sin(angles), np.zeros(arms)], axis=1), element, role)
 
 
 @pytest.fixture
 def library() -> BlockLibrary:
     """Metals with 4 and 6 connections, linkers with 2 and 3, at known places along one axis of the embedding."""
-    blocks = [star(4, 30, "metal_node"), star(6, 30, "metal_node"), star(2, 6, "linker"), star(3, 6, "linker")]
+    blocks = [ring(4, 30, "metal_node"), ring(6, 30, "metal_node"), ring(2, 6, "linker"), ring(3, 6, "linker")]
     made = BlockLibrary.from_blocks(blocks, ["a", "b", "c", "d"])
     place = {(True, 4): 0.0, (True, 6): 1.0, (False, 2): 10.0, (False, 3): 11.0}
     keys = zip(made.is_metal.tolist(), made.num_connections.tolist(), strict=True)
