@@ -14,6 +14,7 @@ from cluster.decode import structure_columns
 from cluster.lineage import finish_stage, require_stage
 from cluster.mof_library import library_path
 from cluster.mof_sample import MOF_SAMPLE_SCHEMA
+from cluster.mof_trial import FrameworkTrial, Grade
 from cluster.parts import Shard, read_part, shards_of_parts
 from cluster.run import MofRun
 from matgen.errors import StageError
@@ -33,6 +34,8 @@ MOF_DECODED_FIELDS = [
     ("block_distances", pa.list_(pa.float32())),
     ("mirrored", pa.list_(pa.bool_())),
     ("num_assembled", pa.int16()),
+    ("num_trials", pa.int16()),
+    ("trial_status", pa.string()),
     ("num_atoms", pa.int32()),
     ("formula", pa.string()),
     ("lattice", _floats),
@@ -66,6 +69,7 @@ class MofDecodeWork:
         """Map the library and build its index."""
         self.library = BlockLibrary.load(self.path)
         self.lookup = BlockLookup(self.library, self.config.lookup)
+        self.trial = FrameworkTrial(self.config.trial) if self.config.assemble.trials else None
 
     def load(self, shard: Shard) -> Sequence[Mapping[str, Any]]:
         """Read a part of samples."""
@@ -76,8 +80,10 @@ class MofDecodeWork:
         return [{**row, **self._decoded(row)} if row["status"] == "ok" else row for row in rows]
 
     def _decoded(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        choices = self._choices(row)
-        made = assemble_choices([self._input(row, c) for c in choices], int(row["sample_id"]), self.config.assemble)
+        choices = sorted(self._choices(row), key=lambda choice: choice.simple)
+        inputs = [self._input(row, choice) for choice in choices]
+        first = sum(not choice.simple for choice in choices) or len(choices)
+        made = assemble_choices(inputs[:first], int(row["sample_id"]), self.config.assemble, self.trial, inputs[first:])
         return self._columns(choices[made.choice], made)
 
     def _choices(self, row: Mapping[str, Any]) -> list[Choice]:
@@ -103,7 +109,7 @@ class MofDecodeWork:
         distance = np.linalg.norm(self.library.embedding[index] - sampled.embedding, axis=1)
         drawn = Choice(index, distance, int(self.lookup.surplus[index].sum()) == 0)
         others = [choice for choice in choices if not np.array_equal(choice.index, index)]
-        return [drawn, *others][: self.config.lookup.num_tries]
+        return [drawn, *others]
 
     def _input(self, row: Mapping[str, Any], choice: Choice) -> AssemblyInput:
         return AssemblyInput(
@@ -122,6 +128,8 @@ class MofDecodeWork:
             "block_distances": choice.distance,
             "mirrored": made.mirrored,
             "num_assembled": made.num_tried,
+            "num_trials": made.num_trials,
+            "trial_status": Grade(int(made.grade)).name.lower() if made.num_trials else "",
             "residuals": assembly.residuals,
             "shortest_contact": assembly.shortest_contact,
         }

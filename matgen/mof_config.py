@@ -91,14 +91,40 @@ class MofOptimizeConfig:
     latent: OptimiseConfig = field(default_factory=OptimiseConfig)
 
 
+def _quick_pores() -> PorosityConfig:
+    return PorosityConfig(surface_samples=1, void_samples=1, refine_between=(0.0, 0.0))
+
+
+def _quick_relax() -> UffRelaxConfig:
+    return UffRelaxConfig(max_steps=1500, force_tolerance=0.3, stress_tolerance=0.02)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialConfig:
+    """What is asked of a framework before it is taken: that it survives, has no faults, and has pores.
+
+    `relax` is looser than the stage relax. `checks`: of the checks of the stage evaluate those of atoms and elements;
+    not that of charges. `least_pore_limiting_diameter` is in Å, 0 takes frameworks without pores, too; `pores` says
+    how it is measured, with one sphere an atom. Larger frameworks than `max_atoms` are taken as they are. How many
+    frameworks of a sample are tried is `assemble.trials`.
+    """
+
+    relax: UffRelaxConfig = field(default_factory=_quick_relax)
+    checks: bool = True
+    least_pore_limiting_diameter: float = 2.4
+    pores: PorosityConfig = field(default_factory=_quick_pores)
+    max_atoms: int = 800
+
+
 @dataclass(frozen=True, kw_only=True)
 class MofDecodeConfig:
-    """Settings of the stage decode: block lookup, then self-assembly."""
+    """Settings of the stage decode: block lookup, self-assembly, and a trial of what closes."""
 
     lookup: LookupConfig = field(default_factory=LookupConfig)
     assemble: ChoicesConfig = field(default_factory=ChoicesConfig)
-    shard_deadline_s: float = 3600.0
-    row_deadline_s: float = 300.0
+    trial: TrialConfig = field(default_factory=TrialConfig)
+    shard_deadline_s: float = 7200.0
+    row_deadline_s: float = 900.0
 
 
 @dataclass(frozen=True, kw_only=True)

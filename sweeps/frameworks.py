@@ -80,7 +80,9 @@ class Frameworks(Blocks):
         steps = min(config.sampler.num_steps, model.num_steps)
         sampler = replace(config.sampler, num_steps=steps, metal_nodes_as_drawn=False)
         tries = min(experiment.decode.lookup.num_tries, _MAX_TRIES)
-        lookup = replace(experiment.decode.lookup, num_tries=tries, inversion=False)  # which would mend it, too
+        lookup = replace(
+            experiment.decode.lookup, num_tries=tries, num_simple=0, inversion=False
+        )  # which would mend it, too
         library, choose = records / "blocks_train.safetensors", None
         if model.blocks is not None:
             choose = LibraryChooser(library, lookup)

@@ -96,6 +96,7 @@ def _assembled(framework: Framework, status: str) -> dict[str, Any]:
     )  # fmt: skip
     return {
         "status": status, "reason": assembly.reason, "num_assembled": 1,
+        "num_trials": 1 if status == "ok" else 3, "trial_status": "sound" if status == "ok" else "unstable",
         "block_index": np.arange(framework.num_blocks), **assembly_columns(assembly),
     }  # fmt: skip
 

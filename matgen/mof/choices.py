@@ -1,6 +1,8 @@
 """Sampled frameworks: of several choices of blocks, at centres that are only roughly right, one is put together."""
 
-from collections.abc import Sequence
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,7 +15,10 @@ from matgen.mof.assembly.pairs import candidate_pairs
 from matgen.mof.assembly.search import Solution
 from matgen.mof.handedness import with_best_hands
 
-__all__ = ["Assembled", "ChoicesConfig", "assemble_choices"]
+__all__ = ["Assembled", "ChoicesConfig", "Trial", "assemble_choices"]
+
+Trial = Callable[[Assembly], int]
+"""What becomes of a closed framework, as a grade: 0 ends the search, of others the lowest is taken."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +30,9 @@ class ChoicesConfig:
         anneal: what moves centres and cell where that does not end clean; without starts (0) all five searches of
             `fixed` are made for every choice, and nothing else.
         race_starts, race_steps: of the short annealing that ranks the choices.
-        fits: Å^2 a connection; a choice that misses by less ends the race.
+        fits: Å^2 a connection; a choice that misses by less need not wait for others.
         kept: of the choices, those that fit best, are annealed at length.
+        trials: closed frameworks of a sample that are put on trial at most; 0 takes the first.
         nearly: share of pairs that may be open where annealing ends, for matching and refinement to close.
     """
 
@@ -36,66 +42,158 @@ class ChoicesConfig:
     race_steps: int = 150
     fits: float = 0.12
     kept: int = 3
+    trials: int = 8
     nearly: float = 0.15
 
     def __post_init__(self) -> None:
         if min(self.race_starts, self.race_steps, self.kept) < 1:
             raise ValueError("a race needs a start, a step, and a choice that is kept")
+        if self.trials < 0:
+            raise ValueError(f"trials {self.trials}: need 0 or more")
 
     def with_centres_kept(self) -> "ChoicesConfig":
-        """A copy that does not anneal: what closes then says how well centres and cell were drawn."""
-        return replace(self, anneal=replace(self.anneal, starts=0))
+        """A copy that does not anneal or try: what closes then says how well centres and cell were drawn."""
+        return replace(self, trials=0, anneal=replace(self.anneal, starts=0))
 
 
 @dataclass(frozen=True, eq=False)
 class Assembled:
-    """assembly: the best; choice: of which blocks; mirrored: bool [K], which of them were; num_tried: assemblies that
-    were tried, with fixed centres or annealed at length."""
+    """assembly: the best; choice: of which blocks; mirrored: bool [K], which of them were; num_tried: choices that were
+    tried, with fixed centres or annealed at length; num_trials: frameworks that were put on trial; grade: of the best,
+    infinite where it was not put on trial."""
 
     assembly: Assembly
     choice: int
     mirrored: np.ndarray
-    num_tried: int
+    num_tried: int = 0
+    num_trials: int = 0
+    grade: float = math.inf
 
 
-def assemble_choices(choices: Sequence[AssemblyInput], seed: int, config: ChoicesConfig) -> Assembled:
-    """Assemble choices of blocks until one closes without a clash, as a net where centres may move.
+def assemble_choices(
+    choices: Sequence[AssemblyInput],
+    seed: int,
+    config: ChoicesConfig,
+    trial: Trial | None = None,
+    spare: Sequence[AssemblyInput] = (),
+) -> Assembled:
+    """Assemble choices of blocks until a framework closes, and stands its trial.
+
+    Clean nets are put on trial as they come. When none has stood it, the others follow, the best first: chains and
+    layers as they are and then packed, and what has a clash.
 
     Args:
         choices: for the same centres and cell, the likeliest first; at least one.
         seed: of all that is drawn.
         config: how.
+        trial: what is asked of a framework; None asks for nothing.
+        spare: further choices, for when of these nothing closes and stands its trial; unused where nothing may move.
 
     Returns:
-        the first that is clean as it was drawn, or the first clean net, or the best.
+        the first that stands its trial, or the one of the lowest grade, or what is nearest to closing.
     """
-    best: Assembled | None = None
-    tried = 0
-    fixed = config.fixed if config.anneal.starts else replace(config.fixed, num_searches=5)
-    for choice in range(1 if config.anneal.starts else len(choices)):
+    every = [*choices, *(spare if config.anneal.starts else ())]
+    judge = _Judge(trial, config.trials)
+    waiting: list[Assembled] = []
+    for numbers in (range(len(choices)), range(len(choices), len(every))):
+        waiting = [made for made in waiting if not made.assembly.closed]  # of the others the best were on trial
+        for attempt in _attempts(every, numbers, seed, config):
+            judge.num_tried += 1
+            for made in attempt:
+                if not _is_best_possible(made.assembly, config):
+                    waiting.append(made)
+                elif judge.ends_with(made):
+                    return judge.verdict(waiting)
+        waiting.sort(key=lambda made: _rank(made.assembly))
+        for made in waiting[:_FOLLOWING]:
+            if judge.ends_with(made) or ((pressed := _packed(made, config)) and judge.ends_with(pressed)):
+                return judge.verdict(waiting)
+    return judge.verdict(waiting)
+
+
+def _is_best_possible(made: Assembly, config: ChoicesConfig) -> bool:
+    return made.status == "ok" and (made.dimension == 3 or not config.anneal.starts)
+
+
+class _Judge:
+    """Puts closed frameworks on trial, as many as may be, and remembers the best."""
+
+    def __init__(self, trial: Trial | None, limit: int) -> None:
+        self.trial, self.limit = (trial if limit else None), limit
+        self.num_tried = self.num_trials = 0
+        self.best: Assembled | None = None
+
+    def ends_with(self, made: Assembled) -> bool:
+        """Whether it is closed and stands its trial, or was the last that may be tried."""
+        if not made.assembly.closed:
+            return False
+        self.num_trials += self.trial is not None
+        made = replace(made, grade=0 if self.trial is None else self.trial(made.assembly))
+        if self.best is None or made.grade < self.best.grade:
+            self.best = made
+        return made.grade == 0 or self.num_trials == self.limit
+
+    def verdict(self, others: Sequence[Assembled]) -> Assembled:
+        """The best that was on trial, or the first of the others, none of which closed."""
+        return replace(self.best or others[0], num_tried=self.num_tried, num_trials=self.num_trials)
+
+
+def _attempts(
+    choices: Sequence[AssemblyInput], numbers: range, seed: int, config: ChoicesConfig
+) -> Iterator[list[Assembled]]:
+    """What comes of the choices of these numbers, one after the other: of the very first with fixed centres, of those
+    that fit best when annealed."""
+    moves = bool(config.anneal.starts)
+    fixed = config.fixed if moves else replace(config.fixed, num_searches=5)
+    for choice in numbers[: max(0, 1 - numbers.start)] if moves else numbers:
         (given,), (flags,) = with_best_hands([choices[choice]], fixed.loose)
         (made,) = assemble([given], fixed, [seed])
-        tried += 1
-        best = _better(best, Assembled(made, choice, flags, tried))
-        if _is_clean_net(made) or (made.status == "ok" and not config.anneal.starts):
-            return best
-    assert best is not None, "no choices"
-    misfit = _raced(choices, seed, config)
-    order = sorted(misfit, key=misfit.__getitem__)
-    for choice in order[: config.kept]:
-        if misfit[choice] > config.anneal.hopeless:
-            moved, flags = _open(choices[choice], f"blocks stay {misfit[choice]:.2f} Å^2 a connection from closing")
+        yield [Assembled(made, choice, flags)]
+    if not moves:
+        return
+    for choice, misfit in itertools.islice(_raced(choices, numbers, seed, config), config.kept):
+        if misfit > config.anneal.hopeless:
+            yield [_open(choices[choice], choice, f"blocks stay {misfit:.2f} Å^2 a connection from closing")]
         else:
-            moved, flags = _moved(choices[choice], np.random.default_rng([seed, choice, _LONG]), config)
-            tried += 1
-        best = _better(best, Assembled(moved, choice, flags, tried))
-        if _is_clean_net(moved):
-            break
-    return replace(best, num_tried=tried)
+            yield _annealed(choices[choice], choice, np.random.default_rng([seed, choice, _LONG]), config)
 
 
-def _better(best: Assembled | None, new: Assembled) -> Assembled:
-    return new if best is None or _rank(new.assembly) < _rank(best.assembly) else best
+def _raced(
+    choices: Sequence[AssemblyInput], numbers: range, seed: int, config: ChoicesConfig
+) -> Iterator[tuple[int, float]]:
+    """Those whose connections balance, and how near they come to closing in a short annealing, Å^2 a connection.
+
+    One that fits comes at once, the others when all were looked at, the nearest first.
+    """
+    short = replace(config.anneal, starts=config.race_starts, steps=config.race_steps)
+    later: list[tuple[float, int]] = []
+    for choice in numbers:
+        if balance(choices[choice]) is None:
+            misfit = nearest(choices[choice], np.random.default_rng([seed, choice, _SHORT]), short)
+            if misfit < config.fits:
+                yield choice, misfit
+            else:
+                later.append((misfit, choice))
+    yield from ((choice, misfit) for misfit, choice in sorted(later))
+
+
+def _annealed(given: AssemblyInput, choice: int, rng: np.random.Generator, config: ChoicesConfig) -> list[Assembled]:
+    """The best that annealing brings of what is clean, of what clashes and of what is open; or the first clean net."""
+    count = given.num_connections // 2
+    least = count
+    best: dict[str, Assembled] = {}
+    for states in anneal(given, rng, config.anneal):
+        least = min([least, *(state.num_open for state in states)])
+        for state in states:
+            if state.num_open > max(2, config.nearly * count):
+                continue
+            made = Assembled(_finished(state, rng, config.fixed.finish), choice, state.mirrored)
+            if made.assembly.status == "ok" and made.assembly.dimension == 3:
+                return [made]
+            before = best.get(made.assembly.status)
+            if before is None or _rank(made.assembly) < _rank(before.assembly):
+                best[made.assembly.status] = made
+    return list(best.values()) or [_open(given, choice, f"annealing leaves {least} of {count} pairs open")]
 
 
 def _rank(made: Assembly) -> tuple[float, ...]:
@@ -104,62 +202,28 @@ def _rank(made: Assembly) -> tuple[float, ...]:
     return order, -made.dimension if made.closed else 0, *others
 
 
-def _is_clean_net(made: Assembly) -> bool:
-    return made.status == "ok" and made.dimension == 3
-
-
-def _raced(choices: Sequence[AssemblyInput], seed: int, config: ChoicesConfig) -> dict[int, float]:
-    """How near choices whose connections balance come to closing in a short annealing, Å^2 a connection."""
-    if not config.anneal.starts:
-        return {}
-    short = replace(config.anneal, starts=config.race_starts, steps=config.race_steps)
-    misfit: dict[int, float] = {}
-    for at, given in enumerate(choices):
-        if balance(given) is None:
-            misfit[at] = nearest(given, np.random.default_rng([seed, at, _SHORT]), short)
-            if misfit[at] < config.fits:
-                break
-    return misfit
-
-
-def _moved(given: AssemblyInput, rng: np.random.Generator, config: ChoicesConfig) -> tuple[Assembly, np.ndarray]:
-    """The best that annealing brings, and which blocks it mirrored; it ends with the first net that is clean."""
-    count = given.num_connections // 2
-    least = count
-    best: tuple[Assembly, np.ndarray] | None = None
-    for states in anneal(given, rng, config.anneal):
-        least = min([least, *(state.num_open for state in states)])
-        for state in states:
-            if state.num_open > max(2, config.nearly * count):
-                continue
-            made = _finished(state, rng, config.fixed.finish)
-            if best is None or best[0].status != "ok" or (made.closed and made.dimension > best[0].dimension):
-                made = _packed(made, state, rng, config)  # of what could be the best only: it takes as long as a round
-            if best is None or _rank(made) < _rank(best[0]):
-                best = made, state.mirrored
-            if _is_clean_net(made):
-                return best
-    return best or _open(given, f"annealing leaves {least} of {count} pairs open")
-
-
-def _packed(made: Assembly, state: Annealed, rng: np.random.Generator, config: ChoicesConfig) -> Assembly:
-    """The same with chains or layers as near each other as they may come, where that leaves it as good."""
-    roomy = made.closed and made.volume > config.anneal.packed_room * made.num_atoms
-    if not roomy or not config.anneal.packing or made.dimension == 3:
-        return made
+def _packed(made: Assembled, config: ChoicesConfig) -> Assembled | None:
+    """The same with chains or layers as near each other as they may come, where there is room between them."""
+    loose = made.assembly
+    if not (loose.closed and config.anneal.packing) or loose.dimension == 3:
+        return None
+    if loose.volume <= config.anneal.packed_room * loose.num_atoms:
+        return None
+    given = AssemblyInput(loose.lattice, loose.frac_coords, loose.blocks)
     for room in (config.anneal.packed_room, 0.5 * (config.anneal.packed_room + config.anneal.room)):
-        nearer = packed(state, replace(config.anneal, packed_room=room))
-        again = made if nearer is None else _finished(nearer, rng, config.fixed.finish)
-        if again.closed and again.volume < made.volume and _rank(again) <= _rank(made):
-            return again
-    return made
+        nearer = packed(given, loose.rotations, replace(config.anneal, packed_room=room))
+        if nearer is not None:
+            again = _finished(nearer, np.random.default_rng(0), config.fixed.finish)
+            if again.closed and again.volume < loose.volume and _rank(again) <= _rank(loose):
+                return replace(made, assembly=again)
+    return None
 
 
-def _open(given: AssemblyInput, reason: str) -> tuple[Assembly, np.ndarray]:
+def _open(given: AssemblyInput, choice: int, reason: str) -> Assembled:
     """What stays open, and that no block of it was mirrored."""
     rotations = np.tile(np.eye(3), (given.num_blocks, 1, 1))
     open_ = Assembly("open", reason, given.lattice, given.frac_coords, given.blocks, rotations)
-    return open_, np.zeros(given.num_blocks, dtype=bool)
+    return Assembled(open_, choice, np.zeros(given.num_blocks, dtype=bool))
 
 
 def _finished(state: Annealed, rng: np.random.Generator, config: FinishConfig) -> Assembly:
@@ -173,5 +237,6 @@ def _finished(state: Annealed, rng: np.random.Generator, config: FinishConfig) -
     return made
 
 
+_FOLLOWING = 2  # of what is no clean net, on trial after those
 _SHORT, _LONG = 11, 12  # streams of random numbers, other than those of searches and lookup
 _REACH = 1.5  # Å, of candidate pairs where annealing ended

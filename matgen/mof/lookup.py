@@ -7,7 +7,7 @@ could: of each block that is not centred itself there is an even number.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ __all__ = ["BlockLookup", "Choice", "LookupConfig", "SampledBlocks"]
 
 _NEAREST = 4  # blocks of each kind that are considered
 _LOOKED_AT = 24  # among which centred ones are looked for
+_ALL = 1e9  # a distance at which all blocks of a role are one
 _MERGED_SHARES = (1.0, 0.8, 0.6, 0.4, 0.0)  # of the merge distance, the first for which connections can balance
 
 
@@ -39,6 +40,7 @@ class LookupConfig:
         balance: choose blocks whose metal and linker connections are equally many, at the least total distance.
         inversion: choices of blocks that could have a centre of inversion take turns with others.
         num_tries: choices that are made, the nearest of each way of grouping first and then others near by.
+        num_simple: further choices, for what these do not close, in which all blocks of a role are one.
         spread: relative spread of the distances by which later choices differ.
     """
 
@@ -49,11 +51,18 @@ class LookupConfig:
     balance: bool = True
     inversion: bool = True
     num_tries: int = 8
+    num_simple: int = 6
     spread: float = 0.3
 
     def __post_init__(self) -> None:
-        if self.num_tries < 1 or not (self.merge_distance >= 0 and self.spread >= 0 and self.connection_penalty >= 0):
-            raise ValueError(f"a lookup needs num_tries >= 1, and distances that are not negative: {self}")
+        if (
+            self.num_tries < 1
+            or self.num_simple < 0
+            or not (self.merge_distance >= 0 and self.spread >= 0 and self.connection_penalty >= 0)
+        ):
+            raise ValueError(
+                f"a lookup needs num_tries >= 1, num_simple >= 0, and distances that are not negative: {self}"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,12 +82,13 @@ class Choice:
     """Blocks for one sampled framework.
 
     index: int [K], rows of the library. distance: float [K], of the embeddings. balanced: whether metal and linker
-    connections are equally many.
+    connections are equally many. simple: whether it is one of those for what others do not close.
     """
 
     index: np.ndarray
     distance: np.ndarray
     balanced: bool
+    simple: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,7 +139,7 @@ class BlockLookup:
             self.groups[bool(is_metal), surplus, connections] = (tree, rows)
 
     def choices(self, sampled: SampledBlocks, rng: np.random.Generator) -> Iterator[Choice]:
-        """Choose blocks for one framework, up to `num_tries` times, each choice once.
+        """Choose blocks for one framework, up to `num_tries` times and then `num_simple` times, each choice once.
 
         Args:
             sampled: embeddings and what goes with them.
@@ -138,16 +148,18 @@ class BlockLookup:
         Yields:
             balanced choices; where there is none, the nearest blocks, once. Without `balance` any.
         """
-        ways = [self._groups(sampled, way) for way in (_WAYS if self.config.inversion else _PLAIN)]
         known: set[bytes] = set()
         nearest: Choice | None = None
-        for number in range(self.config.num_tries):
-            members, tables = ways[number % len(ways)]
-            choice = self._choice(members, tables, rng, self.config.spread if number >= len(ways) else 0.0)
-            nearest = nearest or choice
-            if (choice.balanced or not self.config.balance) and choice.index.tobytes() not in known:
-                known.add(choice.index.tobytes())
-                yield choice
+        apart = self.config.merge_distance * self.spacing
+        for simple, distance, count in ((False, apart, self.config.num_tries), (True, _ALL, self.config.num_simple)):
+            ways = [self._groups(sampled, w, distance) for w in (_WAYS if self.config.inversion else _PLAIN)[:count]]
+            for number in range(count):
+                members, tables = ways[number % len(ways)]
+                choice = self._choice(members, tables, rng, self.config.spread if number >= len(ways) else 0.0)
+                nearest = nearest or choice
+                if (choice.balanced or not self.config.balance) and choice.index.tobytes() not in known:
+                    known.add(choice.index.tobytes())
+                    yield replace(choice, simple=simple)
         if not known and nearest is not None:
             yield nearest
 
@@ -165,11 +177,12 @@ class BlockLookup:
             index[rows], distance[rows] = block, away
         return Choice(index, distance, int(self.surplus[index].sum()) == 0)
 
-    def _groups(self, sampled: SampledBlocks, way: _Way) -> tuple[list[np.ndarray], list[list[_Candidate]]]:
+    def _groups(
+        self, sampled: SampledBlocks, way: _Way, apart: float
+    ) -> tuple[list[np.ndarray], list[list[_Candidate]]]:
         """Sampled blocks that are one block, and what stands for each; fewer are one where so many cannot balance."""
         for share in _MERGED_SHARES:
-            distance = share * self.config.merge_distance * self.spacing
-            members = grouped(sampled.embedding, sampled.is_metal, distance, way.paired)
+            members = grouped(sampled.embedding, sampled.is_metal, share * apart, way.paired)
             tables = [self._candidates(sampled, rows, way.centred and len(rows) % 2 == 1) for rows in members]
             options = [_best(table, np.ones(len(table))) for table in tables]
             if not self.config.balance or _balanced(options, [len(rows) for rows in members]) is not None:

@@ -21,6 +21,8 @@ def framework_steps(population: Population) -> list[Step]:
     steps = []
     for step in waterfall(table):
         meaning = step.meaning
+        if step.name == "assembled":
+            meaning += _on_trial(population)
         if step.name == "relaxed" and step.count is not None and left_out:
             meaning += f"; {left_out:,} that came so far were left out (relax.limit, relax.max_atoms): not run"
         steps.append(Step(step.name, step.count, meaning))
@@ -51,6 +53,21 @@ def _table(population: Population) -> dict[str, np.ndarray]:
         table["assemble_status"] = np.where(tried & (assembled == "clash"), "ok", assembled).astype(object)
         table["relax_status"] = words
     return table
+
+
+def _on_trial(population: Population) -> str:
+    """How many frameworks were tried before one was taken, in words; nothing where none was put on trial."""
+    counts, words = column(population.structures, "num_trials"), column(population.structures, "trial_status")
+    if counts is None or words is None:
+        return ""
+    tried = np.nan_to_num(counts.astype(np.float64))
+    if not tried.any():
+        return ""
+    first = int(((tried == 1) & (words == "sound")).sum())
+    return (
+        f"; {int(tried.sum()):,} frameworks of {int((tried > 0).sum()):,} samples were put on trial before one was "
+        f"taken (relaxation, checks of atoms, pores), of {first:,} the first stood it"
+    )
 
 
 def _not_relaxed(population: Population) -> int:

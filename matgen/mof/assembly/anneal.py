@@ -142,19 +142,19 @@ def nearest(given: AssemblyInput, rng: np.random.Generator, config: AnnealConfig
     return best[0].misfit / given.num_connections if best else float("inf")
 
 
-def packed(state: Annealed, config: AnnealConfig) -> Annealed | None:
+def packed(given: AssemblyInput, rotations: np.ndarray, config: AnnealConfig) -> Annealed | None:
     """A framework of chains or layers, which nothing holds apart, with these moved as near as they may come.
 
     Args:
-        state: where a round ended.
+        given: blocks, centres and cell that are closed.
+        rotations: [K, 3, 3], of the blocks.
         config: as of annealing.
 
     Returns:
         the same blocks in a smaller cell; None where they went astray.
     """
-    given = state.given
     config = replace(config, starts=1, swelling=-config.packing, room=config.packed_room)
-    place = stacked([given.frac_coords @ given.lattice], [state.rotations], [given.lattice])
+    place = stacked([given.frac_coords @ given.lattice], [rotations], [given.lattice])
     sigmas = np.full(config.steps_packing, config.sigma_end)
     bodies = make_bodies(given.blocks, config.reach)
     found = _round(bodies, given, place, None, sigmas, 0.0, np.random.default_rng(0), config)

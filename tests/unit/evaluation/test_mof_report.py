@@ -56,6 +56,8 @@ def test_yields_are_counts_over_statuses(run):
         "drawn": 9, "decodable": 8, "feasible": 8, "assembled": 7, "relaxed": 5, "valid": 3, "novel": 1, "unique": 1,
     }  # fmt: skip
     assert "1 that came so far were left out" in steps["relaxed"].meaning
+    assert "9 frameworks of 7 samples were put on trial" in steps["assembled"].meaning
+    assert "of 6 the first stood it" in steps["assembled"].meaning
     found = {(stage, word): count for stage, word, count, _ in framework_failures(population)}
     assert found == {("sample", "non_finite"): 1, ("decode", "open"): 1, ("relax", "collapsed"): 1}
     assert re.search(r"<td>has carbon</td><td class=\"num\">2 ", checks_html(population))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from matgen.geometry.rotations import axis_angle_matrix, random_rotations
-from matgen.mof.assemble import AssembleConfig, AssemblyInput, assemble
+from matgen.mof.assemble import AssembleConfig, Assembly, AssemblyInput, assemble
 from matgen.mof.assembly.anneal import AnnealConfig, anneal
 from matgen.mof.assembly.bodies import Bodies, Contacts, Motion, Placement, find_contacts, make_bodies, pull, push
 from matgen.mof.choices import ChoicesConfig, assemble_choices
@@ -172,11 +172,32 @@ def test_of_several_choices_the_one_that_fits_is_taken() -> None:
     made = assemble_choices([wrong, given], 0, ChoicesConfig(kept=1))
     assert (made.choice, made.assembly.status, made.num_tried) == (1, "ok", 2)
     alone = assemble_choices([wrong], 0, ChoicesConfig())
-    assert (alone.assembly.status, alone.num_tried) == ("open", 1)
+    assert (alone.assembly.status, alone.num_tried) == ("open", 2)
     assert "from closing" in alone.assembly.reason
     few = replace(given, blocks=given.blocks[:1], frac_coords=given.frac_coords[:1])
     unbalanced = assemble_choices([few], 0, ChoicesConfig())
     assert unbalanced.assembly.status == "infeasible" and "balance" in unbalanced.assembly.reason
+
+
+@pytest.mark.parametrize(
+    ("grades", "trials"), [([2, 0], 6), ([2, 1, 1, 2], 6), ([0], 6), ([2, 1], 2), ([2], 1), ([], 0)]
+)
+def test_choices_follow_until_one_stands_its_trial(grades: list[int], trials: int) -> None:
+    """The first is tried with fixed centres, then all three are annealed."""
+    given = cut("hkust1")
+    config = ChoicesConfig(trials=trials)
+    asked: list[Assembly] = []
+
+    def trial(made: Assembly) -> int:
+        asked.append(made)
+        return grades[len(asked) - 1]
+
+    made = assemble_choices([given, given, given], 0, config, trial)
+    assert len(asked) == made.num_trials == len(grades)
+    assert made.grade == min(grades, default=0)
+    assert made.assembly.status == "ok" and made.assembly.dimension == 3
+    if asked:
+        assert made.assembly is asked[grades.index(min(grades))]
 
 
 def test_annealing_depends_on_its_seed_alone() -> None:
@@ -213,3 +234,14 @@ def test_a_start_that_collapses_keeps_a_cell() -> None:
     assert all(np.isfinite(state.given.lattice).all() for state in states)
     assert min(1.0 / np.linalg.norm(np.linalg.inv(s.given.lattice), axis=0).max() for s in states) > 0.5
     assert all(np.allclose(s.rotations @ s.rotations.transpose(0, 2, 1), np.eye(3), atol=1e-12) for s in states)
+
+
+def test_spare_choices_come_when_nothing_else_closes() -> None:
+    given = scattered("mil53", 0)
+    wrong = replace(given, blocks=tuple(replace(b, connection_points=1.6 * b.connection_points) for b in given.blocks))
+    made = assemble_choices([wrong], 0, ChoicesConfig(), None, [wrong, given])
+    assert (made.choice, made.assembly.status) == (2, "ok")
+    still = assemble_choices([wrong], 0, ChoicesConfig().with_centres_kept(), None, [given])
+    assert still.choice == 0 and not still.assembly.closed, "where nothing may move there are no spare choices"
+    first = assemble_choices([given], 0, ChoicesConfig(), None, [wrong])
+    assert (first.choice, first.assembly.status) == (0, "ok")

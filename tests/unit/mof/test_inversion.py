@@ -16,10 +16,10 @@ from matgen.mof.assembly.bodies import Motion, Placement, find_contacts, make_bo
 from matgen.mof.assembly.finish import FinishConfig
 from matgen.mof.assembly.inversion import find_inversions, is_centred, kinds
 from matgen.mof.assembly.judge import judged, order
-from matgen.mof.assembly.problem import AssemblyInput, placed_atoms
+from matgen.mof.assembly.problem import Assembly, AssemblyInput, placed_atoms
 from matgen.mof.assembly.starts import scattered, stacked
 from matgen.mof.assembly.walk import Walk
-from matgen.mof.choices import ChoicesConfig, _finished, _moved
+from matgen.mof.choices import ChoicesConfig, _finished, assemble_choices
 from matgen.mof.decompose import decompose
 from matgen.mof.grouping import grouped
 from matgen.mof.handedness import mirrored
@@ -130,7 +130,7 @@ def test_layers_are_packed_and_stay_closed() -> None:
     rng = np.random.default_rng(0)
     before = _finished(state, rng, FinishConfig())
     assert (before.status, before.dimension, before.num_atoms) == ("ok", 2, 3)
-    nearer = packed(state, AnnealConfig(packed_room=20.0))
+    nearer = packed(given, turns, AnnealConfig(packed_room=20.0))
     assert nearer is not None and nearer.num_open == 0
     assert not nearer.is_net and nearer.loose.all(), "a layer is taken up again"
     net = replace(nearer, is_net=True, misfit=nearer.misfit + 1.0)
@@ -221,16 +221,24 @@ def layer(height: float) -> AssemblyInput:
     )
 
 
-def test_a_layer_that_anneals_is_packed_and_says_which_blocks_are_mirrored() -> None:
+def test_a_layer_that_fails_its_trial_is_packed_and_says_which_blocks_are_mirrored() -> None:
     given = layer(20.0)
-    rough = replace(given, frac_coords=given.frac_coords + 0.1)
     config = ChoicesConfig(anneal=AnnealConfig(packed_room=20.0))
-    found, flags = _moved(rough, np.random.default_rng(1), config)
-    loose, _ = _moved(rough, np.random.default_rng(1), replace(config, anneal=replace(config.anneal, packing=0.0)))
-    assert found.status == loose.status == "ok" and found.dimension == loose.dimension == 2
-    assert found.volume < 0.8 * loose.volume
-    for block, own, flag in zip(found.blocks, rough.blocks, flags, strict=True):
+    seen: list[float] = []
+
+    def trial(made: Assembly) -> int:
+        assert (made.status, made.dimension) == ("ok", 2)
+        seen.append(made.volume)
+        return int(made.volume > 0.8 * seen[0])
+
+    found = assemble_choices([given], 1, config, trial)
+    assert (found.grade, found.num_trials) == (0, 2)
+    assert found.assembly.status == "ok" and found.assembly.volume < 0.8 * seen[0]
+    for block, own, flag in zip(found.assembly.blocks, given.blocks, found.mirrored, strict=True):
         assert np.allclose(block.connection_points, (mirrored(own) if flag else own).connection_points)
+    as_is = replace(config, anneal=replace(config.anneal, packing=0.0))
+    found = assemble_choices([given], 1, as_is, lambda made: 1)
+    assert found.grade == 1 and found.assembly.volume == pytest.approx(seen[0])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,44 @@
+"""Frameworks on trial: a real one stands it, one without pores and one that nothing holds do not."""
+
+import numpy as np
+import pytest
+
+from cluster.mof_trial import FrameworkTrial, Grade
+from matgen.mof.assemble import Assembly, assemble
+from matgen.mof_config import TrialConfig
+from tests.unit.mof.conftest import cut
+
+
+@pytest.fixture(scope="module")
+def mof5() -> Assembly:
+    (made,) = assemble([cut("mof5")])
+    assert made.status == "ok"
+    return made
+
+
+def test_a_framework_with_pores_stands_its_trial(mof5: Assembly) -> None:
+    pytest.importorskip("pyzeo")
+    assert FrameworkTrial(TrialConfig())(mof5) is Grade.SOUND
+
+
+def test_pores_can_be_too_narrow(mof5: Assembly) -> None:
+    """MOF-5's windows are some 8 Å wide."""
+    pytest.importorskip("pyzeo")
+    assert FrameworkTrial(TrialConfig(least_pore_limiting_diameter=6.0))(mof5) is Grade.SOUND
+    assert FrameworkTrial(TrialConfig(least_pore_limiting_diameter=10.0))(mof5) is Grade.NO_PORES
+
+
+def test_what_does_not_survive_relaxation_is_unstable(mof5: Assembly) -> None:
+    """Of seven blocks of MOF-5 one, alone in half of its cell: nothing holds it open."""
+    alone = Assembly("ok", "", 0.5 * np.asarray(mof5.lattice), mof5.frac_coords[-1:], mof5.blocks[-1:], np.eye(3)[None])
+    assert FrameworkTrial(TrialConfig(least_pore_limiting_diameter=0.0))(alone) is Grade.UNSTABLE
+    assert FrameworkTrial(TrialConfig(max_atoms=alone.num_atoms - 1))(alone) is Grade.SOUND, "too large for a trial"
+
+
+def test_without_pyzeo_pores_are_not_asked_for(
+    mof5: Assembly, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("matgen.evaluation.porosity.importlib.util.find_spec", lambda name: None)
+    trial = FrameworkTrial(TrialConfig(least_pore_limiting_diameter=10.0))
+    assert "pyzeo" in caplog.text
+    assert trial(mof5) is Grade.SOUND
