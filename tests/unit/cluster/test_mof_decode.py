@@ -101,11 +101,13 @@ def test_true_embeddings_come_back_as_their_framework(
         assert framework_rms(frameworks[name].to_structure()[0], stored_structure(row)) is not None, name
         lengths = np.linalg.norm(stored_bonds(row).vectors(stored_structure(row)), axis=1)
         assert lengths.max() < 3.5
+        assert (row["num_trials"], row["trial_status"]) == (1, "sound")
 
 
 def test_a_linker_too_few_and_no_metal_at_all_are_statuses(decoded: list[Mapping[str, Any]]) -> None:
     missing, no_metal, earlier = decoded[len(NAMES) :]
     assert missing["status"] in ("infeasible", "open") and missing["reason"]
+    assert (missing["num_trials"], missing["trial_status"]) == (0, "")
     assert no_metal["status"] == "infeasible" and "do not balance" in no_metal["reason"]
     assert (earlier["status"], earlier["reason"]) == ("too_large", "an earlier stage's")
     assert all(row.get("structure_frac_coords") is None for row in (missing, no_metal, earlier))
