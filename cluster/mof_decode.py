@@ -1,5 +1,6 @@
 """Stage 3 for MOFs: blocks of the library for sampled embeddings, the feasibility gate, and self-assembly."""
 
+import itertools
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -80,10 +81,9 @@ class MofDecodeWork:
         return [{**row, **self._decoded(row)} if row["status"] == "ok" else row for row in rows]
 
     def _decoded(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        choices = sorted(self._choices(row), key=lambda choice: choice.simple)
-        inputs = [self._input(row, choice) for choice in choices]
-        first = sum(not choice.simple for choice in choices) or len(choices)
-        made = assemble_choices(inputs[:first], int(row["sample_id"]), self.config.assemble, self.trial, inputs[first:])
+        choices = self._choices(row)
+        groups = [[self._input(row, c) for c in group] for _, group in itertools.groupby(choices, lambda c: c.group)]
+        made = assemble_choices(groups, int(row["sample_id"]), self.config.assemble, self.trial)
         return self._columns(choices[made.choice], made)
 
     def _choices(self, row: Mapping[str, Any]) -> list[Choice]:

@@ -43,6 +43,6 @@ def mofdiff_demo() -> "MofExperiment":
         model=tiny_mofdiff(),
         train=train,
         sample=MofSampleConfig(count=16, shard_size=8, batch_size=16, sampler=CoarseSamplerConfig(num_steps=50)),
-        decode=MofDecodeConfig(lookup=LookupConfig(num_tries=2, num_simple=1)),
+        decode=MofDecodeConfig(lookup=LookupConfig(num_tries=2, num_simple=1, num_passes=1)),
         evaluate=MofEvaluateConfig(reference_limit=24, pores=PorosityConfig(refine_between=(0.0, 0.0))),
     )

@@ -47,7 +47,11 @@ def _small_mofs(experiment: "MofExperiment") -> "MofExperiment":
             batch_size=8,
             sampler=replace(experiment.sample.sampler, num_steps=20, latent_steps=20),
         ),
-        decode=replace(experiment.decode, assemble=replace(assemble, anneal=anneal, race_starts=4, race_steps=40)),
+        decode=replace(
+            experiment.decode,
+            lookup=replace(experiment.decode.lookup, num_simple=2, num_passes=1),
+            assemble=replace(assemble, anneal=anneal, race_starts=4, race_steps=40, trials=2),
+        ),
         relax=replace(experiment.relax, limit=4),
     )
 

@@ -81,7 +81,7 @@ class Frameworks(Blocks):
         sampler = replace(config.sampler, num_steps=steps, metal_nodes_as_drawn=False)
         tries = min(experiment.decode.lookup.num_tries, _MAX_TRIES)
         lookup = replace(
-            experiment.decode.lookup, num_tries=tries, num_simple=0, inversion=False
+            experiment.decode.lookup, num_tries=tries, num_simple=0, num_passes=1, inversion=False
         )  # which would mend it, too
         library, choose = records / "blocks_train.safetensors", None
         if model.blocks is not None:

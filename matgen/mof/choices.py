@@ -42,7 +42,7 @@ class ChoicesConfig:
     race_steps: int = 150
     fits: float = 0.12
     kept: int = 3
-    trials: int = 8
+    trials: int = 12
     nearly: float = 0.15
 
     def __post_init__(self) -> None:
@@ -71,44 +71,44 @@ class Assembled:
 
 
 def assemble_choices(
-    choices: Sequence[AssemblyInput],
-    seed: int,
-    config: ChoicesConfig,
-    trial: Trial | None = None,
-    spare: Sequence[AssemblyInput] = (),
+    groups: Sequence[Sequence[AssemblyInput]], seed: int, config: ChoicesConfig, trial: Trial | None = None
 ) -> Assembled:
     """Assemble choices of blocks until a framework closes, and stands its trial.
 
-    Clean nets are put on trial as they come. When none has stood it, the others follow, the best first: chains and
-    layers as they are and then packed, and what has a clash.
+    Clean nets are put on trial as they come. When none of a group has stood it, the others follow, the best first:
+    chains and layers as they are and then packed, and what has a clash.
 
     Args:
-        choices: for the same centres and cell, the likeliest first; at least one.
+        groups: choices for the same centres and cell, the likeliest first. A later group is for what the ones before it
+            do not close; the first has one choice at least, and is the only one where nothing may move.
         seed: of all that is drawn.
         config: how.
         trial: what is asked of a framework; None asks for nothing.
-        spare: further choices, for when of these nothing closes and stands its trial; unused where nothing may move.
 
     Returns:
-        the first that stands its trial, or the one of the lowest grade, or what is nearest to closing.
+        the first that stands its trial, or the one of the lowest grade, or what is nearest to closing. Choices are
+        numbered through all groups.
     """
-    every = [*choices, *(spare if config.anneal.starts else ())]
+    groups = groups if config.anneal.starts else groups[:1]
     judge = _Judge(trial, config.trials)
-    waiting: list[Assembled] = []
-    for numbers in (range(len(choices)), range(len(choices), len(every))):
-        waiting = [made for made in waiting if not made.assembly.closed]  # of the others the best were on trial
-        for attempt in _attempts(every, numbers, seed, config):
+    left_open: list[Assembled] = []
+    start = 0
+    for group in groups:
+        closed: list[Assembled] = []
+        for attempt in _attempts(group, start, seed, config):
             judge.num_tried += 1
             for made in attempt:
-                if not _is_best_possible(made.assembly, config):
-                    waiting.append(made)
+                if not made.assembly.closed:
+                    left_open.append(made)
+                elif not _is_best_possible(made.assembly, config):
+                    closed.append(made)
                 elif judge.ends_with(made):
-                    return judge.verdict(waiting)
-        waiting.sort(key=lambda made: _rank(made.assembly))
-        for made in waiting[:_FOLLOWING]:
+                    return judge.verdict(left_open)
+        for made in sorted(closed, key=lambda made: _rank(made.assembly))[:_FOLLOWING]:
             if judge.ends_with(made) or ((pressed := _packed(made, config)) and judge.ends_with(pressed)):
-                return judge.verdict(waiting)
-    return judge.verdict(waiting)
+                return judge.verdict(left_open)
+        start += len(group)
+    return judge.verdict(left_open)
 
 
 def _is_best_possible(made: Assembly, config: ChoicesConfig) -> bool:
@@ -124,42 +124,42 @@ class _Judge:
         self.best: Assembled | None = None
 
     def ends_with(self, made: Assembled) -> bool:
-        """Whether it is closed and stands its trial, or was the last that may be tried."""
-        if not made.assembly.closed:
-            return False
+        """Whether a closed one stands its trial, or was the last that may be tried."""
         self.num_trials += self.trial is not None
         made = replace(made, grade=0 if self.trial is None else self.trial(made.assembly))
         if self.best is None or made.grade < self.best.grade:
             self.best = made
         return made.grade == 0 or self.num_trials == self.limit
 
-    def verdict(self, others: Sequence[Assembled]) -> Assembled:
-        """The best that was on trial, or the first of the others, none of which closed."""
-        return replace(self.best or others[0], num_tried=self.num_tried, num_trials=self.num_trials)
+    def verdict(self, left_open: Sequence[Assembled]) -> Assembled:
+        """The best that was on trial, or that of those left open which is nearest to closing."""
+        best = self.best or min(left_open, key=lambda made: _rank(made.assembly))
+        return replace(best, num_tried=self.num_tried, num_trials=self.num_trials)
 
 
 def _attempts(
-    choices: Sequence[AssemblyInput], numbers: range, seed: int, config: ChoicesConfig
+    choices: Sequence[AssemblyInput], start: int, seed: int, config: ChoicesConfig
 ) -> Iterator[list[Assembled]]:
-    """What comes of the choices of these numbers, one after the other: of the very first with fixed centres, of those
-    that fit best when annealed."""
+    """What comes of one choice after the other: of the very first with fixed centres, of those that fit best annealed.
+
+    Choices are numbered from `start`.
+    """
     moves = bool(config.anneal.starts)
     fixed = config.fixed if moves else replace(config.fixed, num_searches=5)
-    for choice in numbers[: max(0, 1 - numbers.start)] if moves else numbers:
+    for choice in range(len(choices)) if not moves else range(start == 0):
         (given,), (flags,) = with_best_hands([choices[choice]], fixed.loose)
         (made,) = assemble([given], fixed, [seed])
         yield [Assembled(made, choice, flags)]
-    if not moves:
-        return
-    for choice, misfit in itertools.islice(_raced(choices, numbers, seed, config), config.kept):
+    for choice, misfit in itertools.islice(_raced(choices, start, seed, config), config.kept if moves else 0):
+        number = start + choice
         if misfit > config.anneal.hopeless:
-            yield [_open(choices[choice], choice, f"blocks stay {misfit:.2f} Å^2 a connection from closing")]
+            yield [_open(choices[choice], number, f"blocks stay {misfit:.2f} Å^2 a connection from closing")]
         else:
-            yield _annealed(choices[choice], choice, np.random.default_rng([seed, choice, _LONG]), config)
+            yield _annealed(choices[choice], number, np.random.default_rng([seed, number, _LONG]), config)
 
 
 def _raced(
-    choices: Sequence[AssemblyInput], numbers: range, seed: int, config: ChoicesConfig
+    choices: Sequence[AssemblyInput], start: int, seed: int, config: ChoicesConfig
 ) -> Iterator[tuple[int, float]]:
     """Those whose connections balance, and how near they come to closing in a short annealing, Å^2 a connection.
 
@@ -167,9 +167,9 @@ def _raced(
     """
     short = replace(config.anneal, starts=config.race_starts, steps=config.race_steps)
     later: list[tuple[float, int]] = []
-    for choice in numbers:
-        if balance(choices[choice]) is None:
-            misfit = nearest(choices[choice], np.random.default_rng([seed, choice, _SHORT]), short)
+    for choice, given in enumerate(choices):
+        if balance(given) is None:
+            misfit = nearest(given, np.random.default_rng([seed, start + choice, _SHORT]), short)
             if misfit < config.fits:
                 yield choice, misfit
             else:

@@ -22,6 +22,7 @@ __all__ = ["BlockLookup", "Choice", "LookupConfig", "SampledBlocks"]
 _NEAREST = 4  # blocks of each kind that are considered
 _LOOKED_AT = 24  # among which centred ones are looked for
 _ALL = 1e9  # a distance at which all blocks of a role are one
+_FARTHER = 2.0  # by how much of the spread later passes look farther
 _MERGED_SHARES = (1.0, 0.8, 0.6, 0.4, 0.0)  # of the merge distance, the first for which connections can balance
 
 
@@ -41,7 +42,8 @@ class LookupConfig:
         inversion: choices of blocks that could have a centre of inversion take turns with others.
         num_tries: choices that are made, the nearest of each way of grouping first and then others near by.
         num_simple: further choices, for what these do not close, in which all blocks of a role are one.
-        spread: relative spread of the distances by which later choices differ.
+        num_passes: times that both sorts are made; what is asked for is farther away each time.
+        spread: relative spread of the distances by which later choices differ, in the first pass.
     """
 
     merge_distance: float = 0.885
@@ -52,6 +54,7 @@ class LookupConfig:
     inversion: bool = True
     num_tries: int = 8
     num_simple: int = 6
+    num_passes: int = 2
     spread: float = 0.3
 
     def __post_init__(self) -> None:
@@ -61,7 +64,7 @@ class LookupConfig:
             or not (self.merge_distance >= 0 and self.spread >= 0 and self.connection_penalty >= 0)
         ):
             raise ValueError(
-                f"a lookup needs num_tries >= 1, num_simple >= 0, and distances that are not negative: {self}"
+                f"need num_tries, num_passes >= 1, num_simple >= 0, and distances that are not negative: {self}"
             )
 
 
@@ -82,13 +85,13 @@ class Choice:
     """Blocks for one sampled framework.
 
     index: int [K], rows of the library. distance: float [K], of the embeddings. balanced: whether metal and linker
-    connections are equally many. simple: whether it is one of those for what others do not close.
+    connections are equally many. group: 0 for the first choices; a later one is for what the ones before do not close.
     """
 
     index: np.ndarray
     distance: np.ndarray
     balanced: bool
-    simple: bool = False
+    group: int = 0
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ class BlockLookup:
             self.groups[bool(is_metal), surplus, connections] = (tree, rows)
 
     def choices(self, sampled: SampledBlocks, rng: np.random.Generator) -> Iterator[Choice]:
-        """Choose blocks for one framework, up to `num_tries` times and then `num_simple` times, each choice once.
+        """Choose blocks for one framework: `num_tries` times, then `num_simple` times, in each pass; each choice once.
 
         Args:
             sampled: embeddings and what goes with them.
@@ -150,18 +153,27 @@ class BlockLookup:
         """
         known: set[bytes] = set()
         nearest: Choice | None = None
-        apart = self.config.merge_distance * self.spacing
-        for simple, distance, count in ((False, apart, self.config.num_tries), (True, _ALL, self.config.num_simple)):
-            ways = [self._groups(sampled, w, distance) for w in (_WAYS if self.config.inversion else _PLAIN)[:count]]
-            for number in range(count):
-                members, tables = ways[number % len(ways)]
-                choice = self._choice(members, tables, rng, self.config.spread if number >= len(ways) else 0.0)
+        for group in range(2 * self.config.num_passes):
+            for choice in self._group_of_choices(sampled, rng, group):
                 nearest = nearest or choice
                 if (choice.balanced or not self.config.balance) and choice.index.tobytes() not in known:
                     known.add(choice.index.tobytes())
-                    yield replace(choice, simple=simple)
+                    yield choice
         if not known and nearest is not None:
             yield nearest
+
+    def _group_of_choices(self, sampled: SampledBlocks, rng: np.random.Generator, group: int) -> Iterator[Choice]:
+        """Those of one sort and pass: the nearest of each way, in the first pass, and then others near by."""
+        config = self.config
+        apart, count = (
+            (_ALL, config.num_simple) if group % 2 else (config.merge_distance * self.spacing, config.num_tries)
+        )
+        ways = [self._groups(sampled, way, apart) for way in (_WAYS if config.inversion else _PLAIN)[:count]]
+        spread = (1 + _FARTHER * (group // 2)) * config.spread
+        for number in range(count):
+            members, tables = ways[number % len(ways)]
+            exact = group < 2 and number < len(ways)
+            yield replace(self._choice(members, tables, rng, 0.0 if exact else spread), group=group)
 
     def _choice(
         self, members: list[np.ndarray], tables: list[list[_Candidate]], rng: np.random.Generator, spread: float

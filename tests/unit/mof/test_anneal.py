@@ -156,7 +156,7 @@ def contact_set(contacts: Contacts) -> set[tuple[int, ...]]:
 @pytest.mark.parametrize(("name", "off", "seed"), [("mof5", 1.5, 2), ("hkust1", 1.0, 1), ("mil53", None, 1)])
 def test_named_frameworks_close_from_centres_far_off(name: str, off: float | None, seed: int) -> None:
     given = scattered(name, seed) if off is None else displaced(name, off, seed)
-    made = assemble_choices([given], seed, ChoicesConfig())
+    made = assemble_choices([[given]], seed, ChoicesConfig())
     assert made.assembly.status == "ok", made.assembly.reason
     assert made.assembly.dimension == 3
     assert distances_of_pairs(made.assembly).max() < 0.5
@@ -169,13 +169,13 @@ def test_of_several_choices_the_one_that_fits_is_taken() -> None:
     given = scattered("mil53", 0)
     arms = [replace(b, connection_points=1.6 * b.connection_points) for b in given.blocks]
     wrong = replace(given, blocks=tuple(arms))  # its cut bonds are far too long
-    made = assemble_choices([wrong, given], 0, ChoicesConfig(kept=1))
+    made = assemble_choices([[wrong, given]], 0, ChoicesConfig(kept=1))
     assert (made.choice, made.assembly.status, made.num_tried) == (1, "ok", 2)
-    alone = assemble_choices([wrong], 0, ChoicesConfig())
+    alone = assemble_choices([[wrong]], 0, ChoicesConfig())
     assert (alone.assembly.status, alone.num_tried) == ("open", 2)
     assert "from closing" in alone.assembly.reason
     few = replace(given, blocks=given.blocks[:1], frac_coords=given.frac_coords[:1])
-    unbalanced = assemble_choices([few], 0, ChoicesConfig())
+    unbalanced = assemble_choices([[few]], 0, ChoicesConfig())
     assert unbalanced.assembly.status == "infeasible" and "balance" in unbalanced.assembly.reason
 
 
@@ -192,7 +192,7 @@ def test_choices_follow_until_one_stands_its_trial(grades: list[int], trials: in
         asked.append(made)
         return grades[len(asked) - 1]
 
-    made = assemble_choices([given, given, given], 0, config, trial)
+    made = assemble_choices([[given, given, given]], 0, config, trial)
     assert len(asked) == made.num_trials == len(grades)
     assert made.grade == min(grades, default=0)
     assert made.assembly.status == "ok" and made.assembly.dimension == 3
@@ -236,12 +236,12 @@ def test_a_start_that_collapses_keeps_a_cell() -> None:
     assert all(np.allclose(s.rotations @ s.rotations.transpose(0, 2, 1), np.eye(3), atol=1e-12) for s in states)
 
 
-def test_spare_choices_come_when_nothing_else_closes() -> None:
+def test_a_later_group_of_choices_is_for_what_does_not_close() -> None:
     given = scattered("mil53", 0)
     wrong = replace(given, blocks=tuple(replace(b, connection_points=1.6 * b.connection_points) for b in given.blocks))
-    made = assemble_choices([wrong], 0, ChoicesConfig(), None, [wrong, given])
+    made = assemble_choices([[wrong], [wrong, given]], 0, ChoicesConfig())
     assert (made.choice, made.assembly.status) == (2, "ok")
-    still = assemble_choices([wrong], 0, ChoicesConfig().with_centres_kept(), None, [given])
-    assert still.choice == 0 and not still.assembly.closed, "where nothing may move there are no spare choices"
-    first = assemble_choices([given], 0, ChoicesConfig(), None, [wrong])
+    still = assemble_choices([[wrong], [given]], 0, ChoicesConfig().with_centres_kept())
+    assert still.choice == 0 and not still.assembly.closed, "where nothing may move there is one group"
+    first = assemble_choices([[given], [wrong]], 0, ChoicesConfig())
     assert (first.choice, first.assembly.status) == (0, "ok")

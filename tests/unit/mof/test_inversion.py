@@ -231,13 +231,13 @@ def test_a_layer_that_fails_its_trial_is_packed_and_says_which_blocks_are_mirror
         seen.append(made.volume)
         return int(made.volume > 0.8 * seen[0])
 
-    found = assemble_choices([given], 1, config, trial)
+    found = assemble_choices([[given]], 1, config, trial)
     assert (found.grade, found.num_trials) == (0, 2)
     assert found.assembly.status == "ok" and found.assembly.volume < 0.8 * seen[0]
     for block, own, flag in zip(found.assembly.blocks, given.blocks, found.mirrored, strict=True):
         assert np.allclose(block.connection_points, (mirrored(own) if flag else own).connection_points)
     as_is = replace(config, anneal=replace(config.anneal, packing=0.0))
-    found = assemble_choices([given], 1, as_is, lambda made: 1)
+    found = assemble_choices([[given]], 1, as_is, lambda made: 1)
     assert found.grade == 1 and found.assembly.volume == pytest.approx(seen[0])
 
 

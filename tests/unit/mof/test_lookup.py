@@ -43,7 +43,7 @@ def sampled(metals: list[float], linkers: list[float], connections: list[float] 
 
 
 def chosen(library: BlockLibrary, given: SampledBlocks, **settings) -> tuple[list[int], bool]:
-    lookup = BlockLookup(library, LookupConfig(merge_distance=0.0, num_tries=1, num_simple=0, **settings))
+    lookup = BlockLookup(library, LookupConfig(merge_distance=0.0, num_tries=1, num_simple=0, num_passes=1, **settings))
     (choice,) = lookup.choices(given, np.random.default_rng(0))
     return library.num_connections[choice.index].tolist(), choice.balanced
 
@@ -77,26 +77,43 @@ def test_roles_are_kept_and_equal_blocks_merged(library: BlockLibrary) -> None:
 
 def test_later_choices_differ_and_none_comes_twice(library: BlockLibrary) -> None:
     lookup = BlockLookup(
-        library, LookupConfig(merge_distance=0.0, num_tries=8, num_simple=0, spread=2.0, inversion=False)
+        library, LookupConfig(merge_distance=0.0, num_tries=8, num_simple=0, num_passes=1, spread=2.0, inversion=False)
     )
     choices = list(lookup.choices(sampled([0.45], [10.5, 10.5]), np.random.default_rng(1)))
     assert len({choice.index.tobytes() for choice in choices}) == len(choices) > 1
     assert all(choice.balanced for choice in choices)
 
 
-def test_spare_choices_have_one_block_of_each_role(library: BlockLibrary) -> None:
+def test_later_groups_of_choices_have_one_block_of_each_role(library: BlockLibrary) -> None:
     """Metals and linkers far apart: different at first, and then all the same, where that balances."""
     given = sampled([0.0, 1.0], [10.0, 10.0, 11.0, 11.0], [6.0, 4.0, 2.0, 2.0, 3.0, 3.0])
-    lookup = BlockLookup(library, LookupConfig(merge_distance=0.0, inversion=False, num_tries=1, num_simple=4))
+    lookup = BlockLookup(
+        library, LookupConfig(merge_distance=0.0, inversion=False, num_tries=1, num_simple=4, num_passes=1)
+    )
     choices = list(lookup.choices(given, np.random.default_rng(0)))
-    assert [choice.simple for choice in choices] == sorted(choice.simple for choice in choices)
-    simple = [choice for choice in choices if choice.simple]
-    assert simple and not choices[0].simple
+    assert [choice.group for choice in choices] == sorted(choice.group for choice in choices)
+    simple = [choice for choice in choices if choice.group == 1]
+    assert simple and choices[0].group == 0
     assert len(set(choices[0].index[:2].tolist())) == 2
     for choice in simple:
         assert choice.balanced and len(set(choice.index[:2].tolist())) == len(set(choice.index[2:].tolist())) == 1
-    none = BlockLookup(library, LookupConfig(merge_distance=0.0, inversion=False, num_tries=1, num_simple=0))
-    assert not any(choice.simple for choice in none.choices(given, np.random.default_rng(0)))
+    none = BlockLookup(
+        library, LookupConfig(merge_distance=0.0, inversion=False, num_tries=1, num_simple=0, num_passes=1)
+    )
+    assert not any(choice.group for choice in none.choices(given, np.random.default_rng(0)))
+
+
+def test_later_passes_look_farther(library: BlockLibrary) -> None:
+    given = sampled([0.45, 0.5], [10.4, 10.5, 10.6])
+    settings = {"merge_distance": 0.0, "inversion": False, "num_tries": 3, "num_simple": 2, "num_passes": 3}
+    groups: dict[float, set[int]] = {}
+    for spread in (0.0, 1.0):
+        lookup = BlockLookup(library, LookupConfig(spread=spread, **settings))
+        choices = list(lookup.choices(given, np.random.default_rng(0)))
+        assert len({choice.index.tobytes() for choice in choices}) == len(choices)
+        groups[spread] = {choice.group for choice in choices}
+    assert max(groups[0.0]) < 2, "without a spread a second pass finds nothing new"
+    assert max(groups[1.0]) >= 2
 
 
 def test_surplus_counts_metal_less_linker_connections(library: BlockLibrary) -> None:
@@ -131,35 +148,46 @@ def test_the_mirror_image_that_fits_is_taken() -> None:
 def test_groups_that_cannot_balance_are_taken_apart(library: BlockLibrary, distance: float) -> None:
     # two metals 1 apart: as one block 2 x 4 or 2 x 6 connections, against 5 x 2; apart 4 + 6
     given = sampled([0.0, 1.0], [10.0] * 5)
-    lookup = BlockLookup(library, LookupConfig(merge_distance=distance / SPACING, num_tries=1, num_simple=0))
+    lookup = BlockLookup(
+        library, LookupConfig(merge_distance=distance / SPACING, num_tries=1, num_simple=0, num_passes=1)
+    )
     (choice,) = lookup.choices(given, np.random.default_rng(0))
     assert choice.balanced and sorted(library.num_connections[choice.index[:2]].tolist()) == [4, 6]
 
 
 @pytest.mark.parametrize("wrong", [{"num_tries": 0}, {"merge_distance": float("nan")}, {"spread": -0.1}])
 def test_settings_without_sense_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="num_tries >= 1"):
+    with pytest.raises(ValueError, match="num_passes >= 1"):
         LookupConfig(**wrong)  # type: ignore[arg-type]
 
 
 def test_sets_that_could_have_a_centre_of_inversion_take_turns(library: BlockLibrary) -> None:
     """Three linkers near the one with three connections, which is not centred: one of them has to become another."""
     given = sampled([0.9] * 2, [11.0, 11.0, 10.8], [6.0, 6.0, 3.0, 3.0, 3.0])
-    lookup = BlockLookup(library, LookupConfig(merge_distance=9.9 / SPACING, balance=False, num_tries=3, num_simple=0))
+    lookup = BlockLookup(
+        library, LookupConfig(merge_distance=9.9 / SPACING, balance=False, num_tries=3, num_simple=0, num_passes=1)
+    )
     plain, *invertible = lookup.choices(given, np.random.default_rng(0))
     assert library.num_connections[plain.index[2:]].tolist() == [3, 3, 3]
     assert [library.num_connections[c.index[2:]].tolist() for c in invertible] == [[2, 2, 2]]
     pairs = sampled([0.9] * 2, [11.0, 11.0, 10.0])
-    lookup = BlockLookup(library, LookupConfig(merge_distance=0.5 / SPACING, balance=False, num_tries=3, num_simple=0))
+    lookup = BlockLookup(
+        library, LookupConfig(merge_distance=0.5 / SPACING, balance=False, num_tries=3, num_simple=0, num_passes=1)
+    )
     found = [library.num_connections[c.index[2:]].tolist() for c in lookup.choices(pairs, np.random.default_rng(0))]
     assert found == [[3, 3, 2]], "all ways agree: the pair is of one kind, the odd one is centred"
     only = BlockLookup(
-        library, LookupConfig(merge_distance=9.9 / SPACING, balance=False, inversion=False, num_tries=1, num_simple=0)
+        library,
+        LookupConfig(
+            merge_distance=9.9 / SPACING, balance=False, inversion=False, num_tries=1, num_simple=0, num_passes=1
+        ),
     )
     (choice,) = only.choices(given, np.random.default_rng(0))
     assert library.num_connections[choice.index[2:]].tolist() == [3, 3, 3]
     # four linkers, three and one by nearness, both odd; in pairs all four are one kind
     four = sampled([0.9] * 2, [11.0, 11.0, 11.0, 10.2], [6.0, 6.0, 3.0, 3.0, 3.0, 3.0])
-    lookup = BlockLookup(library, LookupConfig(merge_distance=0.5 / SPACING, balance=False, num_tries=3, num_simple=0))
+    lookup = BlockLookup(
+        library, LookupConfig(merge_distance=0.5 / SPACING, balance=False, num_tries=3, num_simple=0, num_passes=1)
+    )
     kinds = [library.num_connections[c.index[2:]].tolist() for c in lookup.choices(four, np.random.default_rng(0))]
     assert [3, 3, 3, 3] in kinds and [2, 2, 2, 2] in kinds
