@@ -3,7 +3,7 @@
 import itertools
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from cluster.decode import structure_columns
 from cluster.lineage import finish_stage, require_stage
 from cluster.mof_library import library_path
 from cluster.mof_sample import MOF_SAMPLE_SCHEMA
-from cluster.mof_trial import FrameworkTrial, Grade
+from cluster.mof_trial import FrameworkTrial
 from cluster.parts import Shard, read_part, shards_of_parts
 from cluster.run import MofRun
 from matgen.errors import StageError
@@ -81,13 +81,19 @@ class MofDecodeWork:
         return [{**row, **self._decoded(row)} if row["status"] == "ok" else row for row in rows]
 
     def _decoded(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        choices = self._choices(row)
-        groups = [[self._input(row, c) for c in group] for _, group in itertools.groupby(choices, lambda c: c.group)]
-        made = assemble_choices(groups, int(row["sample_id"]), self.config.assemble, self.trial)
-        return self._columns(choices[made.choice], made)
+        seen: list[Choice] = []
 
-    def _choices(self, row: Mapping[str, Any]) -> list[Choice]:
-        """Choices of blocks that pass the feasibility gate, the one that the centres were drawn for first.
+        def tiers() -> Iterator[list[AssemblyInput]]:
+            for _, tier in itertools.groupby(self._choices(row), key=lambda choice: choice.tier):
+                chosen = list(tier)
+                seen.extend(chosen)
+                yield [self._input(row, choice) for choice in chosen]
+
+        made = assemble_choices(tiers(), int(row["sample_id"]), self.config.assemble, self.trial)
+        return self._columns(seen[made.choice], made)
+
+    def _choices(self, row: Mapping[str, Any]) -> Iterator[Choice]:
+        """Choices of blocks that pass the feasibility gate, the one that centres were drawn for first; at least one.
 
         Where centres may move, connections have to balance, and no more.
         """
@@ -97,19 +103,30 @@ class MofDecodeWork:
             is_metal=np.asarray(row["is_metal"], dtype=bool),
             num_connections=np.asarray(row["num_connections"], dtype=np.float64),
         )
-        choices = list(self.lookup.choices(sampled, np.random.default_rng(int(row["sample_id"]))))
+        choices = self.lookup.choices(sampled, np.random.default_rng(int(row["sample_id"])))
         if row.get("block_index") is not None:
             choices = self._with_drawn(np.asarray(row["block_index"], dtype=np.int64), sampled, choices)
         gate = balance if self.config.assemble.anneal.starts else feasibility  # whether centres may move
-        feasible = [gate(self._input(row, choice)) is None for choice in choices]
-        return [c for c, good in zip(choices, feasible) if good] or choices[:1]
+        first: Choice | None = None
+        found = False
+        for choice in choices:
+            first = first or choice
+            if gate(self._input(row, choice)) is None:
+                found = True
+                yield choice
+        if not found and first is not None:
+            yield first
 
-    def _with_drawn(self, index: np.ndarray, sampled: SampledBlocks, choices: list[Choice]) -> list[Choice]:
+    def _with_drawn(self, index: np.ndarray, sampled: SampledBlocks, choices: Iterator[Choice]) -> Iterator[Choice]:
+        """These blocks, and then the choices; of the first tier as many as without them."""
         assert self.library.embedding is not None
         distance = np.linalg.norm(self.library.embedding[index] - sampled.embedding, axis=1)
-        drawn = Choice(index, distance, int(self.lookup.surplus[index].sum()) == 0)
-        others = [choice for choice in choices if not np.array_equal(choice.index, index)]
-        return [drawn, *others]
+        yield Choice(index, distance, int(self.lookup.surplus[index].sum()) == 0)
+        count = 1
+        for choice in choices:
+            if not np.array_equal(choice.index, index) and (choice.tier or count < self.config.lookup.num_tries):
+                count += 1
+                yield choice
 
     def _input(self, row: Mapping[str, Any], choice: Choice) -> AssemblyInput:
         return AssemblyInput(
@@ -129,7 +146,7 @@ class MofDecodeWork:
             "mirrored": made.mirrored,
             "num_assembled": made.num_tried,
             "num_trials": made.num_trials,
-            "trial_status": Grade(int(made.grade)).name.lower() if made.num_trials else "",
+            "trial_status": made.grade.name.lower() if made.num_trials else "",
             "residuals": assembly.residuals,
             "shortest_contact": assembly.shortest_contact,
         }

@@ -1,27 +1,21 @@
 """Frameworks on trial while they are assembled: what does not survive relaxation, or has no pores, is not taken."""
 
 import logging
-from enum import IntEnum
 
-from matgen.errors import MissingDependencyError
+import numpy as np
+import torch
+
+from matgen.errors import MissingDependencyError, StructureError
 from matgen.evaluation.mof_checks import check_mof
 from matgen.evaluation.porosity import PorosityWorker
 from matgen.mof.assemble import Assembly
+from matgen.mof.choices import Grade
 from matgen.mof_config import TrialConfig
 from matgen.relaxation.uff_relax import relax_frameworks
 
-__all__ = ["FrameworkTrial", "Grade"]
+__all__ = ["FrameworkTrial"]
 
 logger = logging.getLogger(__name__)
-
-
-class Grade(IntEnum):
-    """What a trial finds, the better the lower."""
-
-    SOUND = 0
-    NO_PORES = 1
-    FAULTY = 2
-    UNSTABLE = 3
 
 
 class FrameworkTrial:
@@ -34,21 +28,28 @@ class FrameworkTrial:
             try:
                 self.pores = PorosityWorker(config.pores)
             except MissingDependencyError as error:
-                logger.warning("frameworks without pores stand their trial: %s", error)
+                logger.warning("pores are not part of a trial: %s", error)
 
     def __call__(self, assembly: Assembly) -> Grade:
-        """Put a closed framework on trial; one that is too large for that is SOUND."""
+        """Put a closed framework on trial; NOT_RUN where it is too large, or only its pores could not be measured."""
         if assembly.num_atoms > self.config.max_atoms:
-            return Grade.SOUND
+            return Grade.NOT_RUN
         structure, bonds = assembly.to_structure()
-        (relaxed,) = relax_frameworks([structure], [bonds], self.config.relax)
+        try:
+            (relaxed,) = relax_frameworks([structure], [bonds], self.config.relax)
+        except (StructureError, np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:
+            logger.debug("a framework could not be relaxed on trial: %s", error)
+            return Grade.UNSTABLE
         if relaxed.status != "ok":
             return Grade.UNSTABLE
         if self.config.checks:
             results = check_mof(relaxed.structure, bonds).values()  # charges and pores: not run
             if any(result.status == "failed" for result in results):
                 return Grade.FAULTY
-        if self.pores is None:
+        if not self.config.least_pore_limiting_diameter:
             return Grade.SOUND
-        diameter = self.pores.measure(relaxed.structure).pore_limiting_diameter
-        return Grade.SOUND if diameter >= self.config.least_pore_limiting_diameter else Grade.NO_PORES
+        pores = self.pores.measure(relaxed.structure) if self.pores is not None else None
+        if pores is None or pores.status != "ok":
+            return Grade.NOT_RUN
+        wide = pores.pore_limiting_diameter >= self.config.least_pore_limiting_diameter
+        return Grade.SOUND if wide else Grade.NO_PORES

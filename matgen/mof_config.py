@@ -115,6 +115,10 @@ class TrialConfig:
     pores: PorosityConfig = field(default_factory=_quick_pores)
     max_atoms: int = 800
 
+    def __post_init__(self) -> None:
+        if not self.least_pore_limiting_diameter >= 0 or self.max_atoms < 0:
+            raise ValueError(f"need least_pore_limiting_diameter, max_atoms >= 0, not {self}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class MofDecodeConfig:
@@ -123,7 +127,7 @@ class MofDecodeConfig:
     lookup: LookupConfig = field(default_factory=LookupConfig)
     assemble: ChoicesConfig = field(default_factory=ChoicesConfig)
     trial: TrialConfig = field(default_factory=TrialConfig)
-    shard_deadline_s: float = 7200.0
+    shard_deadline_s: float = 3600.0
     row_deadline_s: float = 900.0
 
 

@@ -1,9 +1,9 @@
 """Sampled frameworks: of several choices of blocks, at centres that are only roughly right, one is put together."""
 
 import itertools
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from enum import IntEnum
 
 import numpy as np
 
@@ -15,10 +15,21 @@ from matgen.mof.assembly.pairs import candidate_pairs
 from matgen.mof.assembly.search import Solution
 from matgen.mof.handedness import with_best_hands
 
-__all__ = ["Assembled", "ChoicesConfig", "Trial", "assemble_choices"]
+__all__ = ["Assembled", "ChoicesConfig", "Grade", "Trial", "assemble_choices"]
 
-Trial = Callable[[Assembly], int]
-"""What becomes of a closed framework, as a grade: 0 ends the search, of others the lowest is taken."""
+
+class Grade(IntEnum):
+    """What a trial finds, the better the lower; the first two end the search."""
+
+    NOT_RUN = -1
+    SOUND = 0
+    NO_PORES = 1
+    FAULTY = 2
+    UNSTABLE = 3
+
+
+Trial = Callable[[Assembly], Grade]
+"""What becomes of a closed framework."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,44 +69,42 @@ class ChoicesConfig:
 
 @dataclass(frozen=True, eq=False)
 class Assembled:
-    """assembly: the best; choice: of which blocks; mirrored: bool [K], which of them were; num_tried: choices that were
-    tried, with fixed centres or annealed at length; num_trials: frameworks that were put on trial; grade: of the best,
-    infinite where it was not put on trial."""
+    """assembly: the best; choice: of which blocks, numbered through all tiers; mirrored: bool [K], which of them were;
+    num_tried: assemblies that were tried, with fixed centres or annealed, hopeless ones too; num_trials: frameworks
+    that were put on trial; grade: of the best."""
 
     assembly: Assembly
     choice: int
     mirrored: np.ndarray
     num_tried: int = 0
     num_trials: int = 0
-    grade: float = math.inf
+    grade: Grade = Grade.NOT_RUN
 
 
 def assemble_choices(
-    groups: Sequence[Sequence[AssemblyInput]], seed: int, config: ChoicesConfig, trial: Trial | None = None
+    tiers: Iterable[Sequence[AssemblyInput]], seed: int, config: ChoicesConfig, trial: Trial | None = None
 ) -> Assembled:
     """Assemble choices of blocks until a framework closes, and stands its trial.
 
-    Clean nets are put on trial as they come. When none of a group has stood it, the others follow, the best first:
-    chains and layers as they are and then packed, and what has a clash.
+    Clean nets are put on trial as they come. When none of a tier has stood it, the others follow, the best first:
+    chains and layers, and what has a clash; if such a one is unstable, then packed.
 
     Args:
-        groups: choices for the same centres and cell, the likeliest first. A later group is for what the ones before it
+        tiers: choices for the same centres and cell, the likeliest first. A later tier is for what the ones before it
             do not close; the first has one choice at least, and is the only one where nothing may move.
         seed: of all that is drawn.
         config: how.
         trial: what is asked of a framework; None asks for nothing.
 
     Returns:
-        the first that stands its trial, or the one of the lowest grade, or what is nearest to closing. Choices are
-        numbered through all groups.
+        the first that stands its trial, or the one of the lowest grade, or what is nearest to closing.
     """
-    groups = groups if config.anneal.starts else groups[:1]
     judge = _Judge(trial, config.trials)
     left_open: list[Assembled] = []
     start = 0
-    for group in groups:
+    for tier in tiers if config.anneal.starts else itertools.islice(tiers, 1):
         closed: list[Assembled] = []
-        for attempt in _attempts(group, start, seed, config):
+        for attempt in _attempts(tier, start, seed, config):
             judge.num_tried += 1
             for made in attempt:
                 if not made.assembly.closed:
@@ -104,11 +113,22 @@ def assemble_choices(
                     closed.append(made)
                 elif judge.ends_with(made):
                     return judge.verdict(left_open)
-        for made in sorted(closed, key=lambda made: _rank(made.assembly))[:_FOLLOWING]:
-            if judge.ends_with(made) or ((pressed := _packed(made, config)) and judge.ends_with(pressed)):
+        closed.sort(key=lambda made: _rank(made.assembly))
+        for made in closed[:_FOLLOWING]:
+            if any(judge.ends_with(form) for form in _forms(made, judge, config)):
                 return judge.verdict(left_open)
-        start += len(group)
+        start += len(tier)
     return judge.verdict(left_open)
+
+
+def _forms(made: Assembled, judge: "_Judge", config: ChoicesConfig) -> Iterator[Assembled]:
+    """As it is, and packed if it is unstable so; packed first where nothing is put on trial."""
+    if judge.trial is None:
+        yield _packed(made, config) or made
+        return
+    yield made
+    if judge.last is Grade.UNSTABLE and (pressed := _packed(made, config)) is not None:
+        yield pressed
 
 
 def _is_best_possible(made: Assembly, config: ChoicesConfig) -> bool:
@@ -121,15 +141,17 @@ class _Judge:
     def __init__(self, trial: Trial | None, limit: int) -> None:
         self.trial, self.limit = (trial if limit else None), limit
         self.num_tried = self.num_trials = 0
+        self.last = Grade.NOT_RUN
         self.best: Assembled | None = None
 
     def ends_with(self, made: Assembled) -> bool:
         """Whether a closed one stands its trial, or was the last that may be tried."""
-        self.num_trials += self.trial is not None
-        made = replace(made, grade=0 if self.trial is None else self.trial(made.assembly))
-        if self.best is None or made.grade < self.best.grade:
-            self.best = made
-        return made.grade == 0 or self.num_trials == self.limit
+        if self.trial is not None:
+            self.num_trials += 1
+            self.last = self.trial(made.assembly)
+        if self.best is None or self.last < self.best.grade:
+            self.best = replace(made, grade=self.last)
+        return self.last <= Grade.SOUND or self.num_trials == self.limit
 
     def verdict(self, left_open: Sequence[Assembled]) -> Assembled:
         """The best that was on trial, or that of those left open which is nearest to closing."""
@@ -146,7 +168,11 @@ def _attempts(
     """
     moves = bool(config.anneal.starts)
     fixed = config.fixed if moves else replace(config.fixed, num_searches=5)
-    for choice in range(len(choices)) if not moves else range(start == 0):
+    if moves:
+        number_fixed = 1 if start == 0 else 0
+    else:
+        number_fixed = len(choices)
+    for choice in range(number_fixed):
         (given,), (flags,) = with_best_hands([choices[choice]], fixed.loose)
         (made,) = assemble([given], fixed, [seed])
         yield [Assembled(made, choice, flags)]
@@ -178,7 +204,7 @@ def _raced(
 
 
 def _annealed(given: AssemblyInput, choice: int, rng: np.random.Generator, config: ChoicesConfig) -> list[Assembled]:
-    """The best that annealing brings of what is clean, of what clashes and of what is open; or the first clean net."""
+    """The first clean net that annealing brings, and the best of what is clean, of what clashes and of what is open."""
     count = given.num_connections // 2
     least = count
     best: dict[str, Assembled] = {}
@@ -189,7 +215,7 @@ def _annealed(given: AssemblyInput, choice: int, rng: np.random.Generator, confi
                 continue
             made = Assembled(_finished(state, rng, config.fixed.finish), choice, state.mirrored)
             if made.assembly.status == "ok" and made.assembly.dimension == 3:
-                return [made]
+                return [made, *best.values()]
             before = best.get(made.assembly.status)
             if before is None or _rank(made.assembly) < _rank(before.assembly):
                 best[made.assembly.status] = made
@@ -205,7 +231,7 @@ def _rank(made: Assembly) -> tuple[float, ...]:
 def _packed(made: Assembled, config: ChoicesConfig) -> Assembled | None:
     """The same with chains or layers as near each other as they may come, where there is room between them."""
     loose = made.assembly
-    if not (loose.closed and config.anneal.packing) or loose.dimension == 3:
+    if not (config.anneal.starts and config.anneal.packing) or loose.dimension == 3:
         return None
     if loose.volume <= config.anneal.packed_room * loose.num_atoms:
         return None

@@ -6,7 +6,7 @@ they come, and two ways to sets that could have a centre of inversion, as the bl
 could: of each block that is not centred itself there is an even number.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ __all__ = ["BlockLookup", "Choice", "LookupConfig", "SampledBlocks"]
 _NEAREST = 4  # blocks of each kind that are considered
 _LOOKED_AT = 24  # among which centred ones are looked for
 _ALL = 1e9  # a distance at which all blocks of a role are one
-_FARTHER = 2.0  # by how much of the spread later passes look farther
+_WIDER = 2.0  # by how many times the spread of a pass exceeds that of the one before
 _MERGED_SHARES = (1.0, 0.8, 0.6, 0.4, 0.0)  # of the merge distance, the first for which connections can balance
 
 
@@ -42,7 +42,7 @@ class LookupConfig:
         inversion: choices of blocks that could have a centre of inversion take turns with others.
         num_tries: choices that are made, the nearest of each way of grouping first and then others near by.
         num_simple: further choices, for what these do not close, in which all blocks of a role are one.
-        num_passes: times that both sorts are made; what is asked for is farther away each time.
+        num_passes: times that both sorts are made; the spread is three times as large the second time, then five times.
         spread: relative spread of the distances by which later choices differ, in the first pass.
     """
 
@@ -58,11 +58,8 @@ class LookupConfig:
     spread: float = 0.3
 
     def __post_init__(self) -> None:
-        if (
-            self.num_tries < 1
-            or self.num_simple < 0
-            or not (self.merge_distance >= 0 and self.spread >= 0 and self.connection_penalty >= 0)
-        ):
+        far = self.merge_distance >= 0 and self.spread >= 0 and self.connection_penalty >= 0
+        if min(self.num_tries, self.num_passes) < 1 or self.num_simple < 0 or not far:
             raise ValueError(
                 f"need num_tries, num_passes >= 1, num_simple >= 0, and distances that are not negative: {self}"
             )
@@ -85,13 +82,13 @@ class Choice:
     """Blocks for one sampled framework.
 
     index: int [K], rows of the library. distance: float [K], of the embeddings. balanced: whether metal and linker
-    connections are equally many. group: 0 for the first choices; a later one is for what the ones before do not close.
+    connections are equally many. tier: 0 for the first choices; a later one is for what the ones before do not close.
     """
 
     index: np.ndarray
     distance: np.ndarray
     balanced: bool
-    group: int = 0
+    tier: int = 0
 
 
 @dataclass(frozen=True)
@@ -103,6 +100,7 @@ class _Way:
 
 
 _PLAIN = (_Way(paired=False, centred=False),)
+_SIMPLE = (*_PLAIN, _Way(paired=False, centred=True))
 _WAYS = (*_PLAIN, _Way(paired=True, centred=True), _Way(paired=False, centred=True))
 
 _Candidate = tuple[int, float, int, float]  # surplus, cost, block, distance
@@ -153,8 +151,8 @@ class BlockLookup:
         """
         known: set[bytes] = set()
         nearest: Choice | None = None
-        for group in range(2 * self.config.num_passes):
-            for choice in self._group_of_choices(sampled, rng, group):
+        for tier in range(2 * self.config.num_passes):
+            for choice in self._tier(sampled, rng, tier):
                 nearest = nearest or choice
                 if (choice.balanced or not self.config.balance) and choice.index.tobytes() not in known:
                     known.add(choice.index.tobytes())
@@ -162,18 +160,23 @@ class BlockLookup:
         if not known and nearest is not None:
             yield nearest
 
-    def _group_of_choices(self, sampled: SampledBlocks, rng: np.random.Generator, group: int) -> Iterator[Choice]:
+    def _tier(self, sampled: SampledBlocks, rng: np.random.Generator, tier: int) -> Iterator[Choice]:
         """Those of one sort and pass: the nearest of each way, in the first pass, and then others near by."""
-        config = self.config
-        apart, count = (
-            (_ALL, config.num_simple) if group % 2 else (config.merge_distance * self.spacing, config.num_tries)
-        )
-        ways = [self._groups(sampled, way, apart) for way in (_WAYS if config.inversion else _PLAIN)[:count]]
-        spread = (1 + _FARTHER * (group // 2)) * config.spread
-        for number in range(count):
+        count = self.config.num_simple if tier % 2 else self.config.num_tries
+        ways = self._ways(sampled, simple=tier % 2 == 1)
+        spread = (1 + _WIDER * (tier // 2)) * self.config.spread
+        for number in range(count if ways else 0):
             members, tables = ways[number % len(ways)]
-            exact = group < 2 and number < len(ways)
-            yield replace(self._choice(members, tables, rng, 0.0 if exact else spread), group=group)
+            exact = tier < 2 and number < len(ways)
+            yield replace(self._choice(members, tables, rng, 0.0 if exact else spread), tier=tier)
+
+    def _ways(self, sampled: SampledBlocks, simple: bool) -> list[tuple[list[np.ndarray], list[list[_Candidate]]]]:
+        """Groups and what stands for them, of each way; simple ones of a role are one, where that can balance."""
+        apart = self.config.merge_distance * self.spacing
+        distances = [_ALL] if simple else [share * apart for share in _MERGED_SHARES]
+        ways: Sequence[_Way] = (_SIMPLE if simple else _WAYS) if self.config.inversion else _PLAIN
+        found = [self._groups(sampled, way, distances) for way in ways]
+        return [(members, tables) for members, tables, balances in found if balances or not simple]
 
     def _choice(
         self, members: list[np.ndarray], tables: list[list[_Candidate]], rng: np.random.Generator, spread: float
@@ -190,16 +193,18 @@ class BlockLookup:
         return Choice(index, distance, int(self.surplus[index].sum()) == 0)
 
     def _groups(
-        self, sampled: SampledBlocks, way: _Way, apart: float
-    ) -> tuple[list[np.ndarray], list[list[_Candidate]]]:
-        """Sampled blocks that are one block, and what stands for each; fewer are one where so many cannot balance."""
-        for share in _MERGED_SHARES:
-            members = grouped(sampled.embedding, sampled.is_metal, share * apart, way.paired)
+        self, sampled: SampledBlocks, way: _Way, distances: Sequence[float]
+    ) -> tuple[list[np.ndarray], list[list[_Candidate]], bool]:
+        """Sampled blocks that are one block, what stands for each, and whether that can balance: if not, blocks are one
+        that are less far apart."""
+        for distance in distances:
+            members = grouped(sampled.embedding, sampled.is_metal, distance, way.paired)
             tables = [self._candidates(sampled, rows, way.centred and len(rows) % 2 == 1) for rows in members]
             options = [_best(table, np.ones(len(table))) for table in tables]
-            if not self.config.balance or _balanced(options, [len(rows) for rows in members]) is not None:
+            balances = not self.config.balance or _balanced(options, [len(rows) for rows in members]) is not None
+            if balances:
                 break
-        return members, tables
+        return members, tables, balances
 
     def _candidates(self, sampled: SampledBlocks, rows: np.ndarray, centred: bool) -> list[_Candidate]:
         """Near blocks of each kind for one group of sampled blocks; centred ones, where some are near."""

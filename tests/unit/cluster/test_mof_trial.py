@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from cluster.mof_trial import FrameworkTrial, Grade
+from cluster.mof_trial import FrameworkTrial
 from matgen.mof.assemble import Assembly, assemble
+from matgen.mof.choices import Grade
 from matgen.mof_config import TrialConfig
 from tests.unit.mof.conftest import cut
 
@@ -32,7 +33,7 @@ def test_what_does_not_survive_relaxation_is_unstable(mof5: Assembly) -> None:
     """Of seven blocks of MOF-5 one, alone in half of its cell: nothing holds it open."""
     alone = Assembly("ok", "", 0.5 * np.asarray(mof5.lattice), mof5.frac_coords[-1:], mof5.blocks[-1:], np.eye(3)[None])
     assert FrameworkTrial(TrialConfig(least_pore_limiting_diameter=0.0))(alone) is Grade.UNSTABLE
-    assert FrameworkTrial(TrialConfig(max_atoms=alone.num_atoms - 1))(alone) is Grade.SOUND, "too large for a trial"
+    assert FrameworkTrial(TrialConfig(max_atoms=alone.num_atoms - 1))(alone) is Grade.NOT_RUN, "too large for a trial"
 
 
 def test_without_pyzeo_pores_are_not_asked_for(
@@ -41,4 +42,4 @@ def test_without_pyzeo_pores_are_not_asked_for(
     monkeypatch.setattr("matgen.evaluation.porosity.importlib.util.find_spec", lambda name: None)
     trial = FrameworkTrial(TrialConfig(least_pore_limiting_diameter=10.0))
     assert "pyzeo" in caplog.text
-    assert trial(mof5) is Grade.SOUND
+    assert trial(mof5) is Grade.NOT_RUN

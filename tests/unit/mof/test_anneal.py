@@ -11,7 +11,7 @@ from matgen.geometry.rotations import axis_angle_matrix, random_rotations
 from matgen.mof.assemble import AssembleConfig, Assembly, AssemblyInput, assemble
 from matgen.mof.assembly.anneal import AnnealConfig, anneal
 from matgen.mof.assembly.bodies import Bodies, Contacts, Motion, Placement, find_contacts, make_bodies, pull, push
-from matgen.mof.choices import ChoicesConfig, assemble_choices
+from matgen.mof.choices import ChoicesConfig, Grade, assemble_choices
 from tests.unit.mof.conftest import cut, distances_of_pairs
 
 Energy = Callable[[Placement], tuple[Motion, float]]
@@ -188,13 +188,13 @@ def test_choices_follow_until_one_stands_its_trial(grades: list[int], trials: in
     config = ChoicesConfig(trials=trials)
     asked: list[Assembly] = []
 
-    def trial(made: Assembly) -> int:
+    def trial(made: Assembly) -> Grade:
         asked.append(made)
-        return grades[len(asked) - 1]
+        return Grade(grades[len(asked) - 1])
 
     made = assemble_choices([[given, given, given]], 0, config, trial)
     assert len(asked) == made.num_trials == len(grades)
-    assert made.grade == min(grades, default=0)
+    assert made.grade == min(grades, default=Grade.NOT_RUN)
     assert made.assembly.status == "ok" and made.assembly.dimension == 3
     if asked:
         assert made.assembly is asked[grades.index(min(grades))]
@@ -236,12 +236,12 @@ def test_a_start_that_collapses_keeps_a_cell() -> None:
     assert all(np.allclose(s.rotations @ s.rotations.transpose(0, 2, 1), np.eye(3), atol=1e-12) for s in states)
 
 
-def test_a_later_group_of_choices_is_for_what_does_not_close() -> None:
+def test_a_later_tier_of_choices_is_for_what_does_not_close() -> None:
     given = scattered("mil53", 0)
     wrong = replace(given, blocks=tuple(replace(b, connection_points=1.6 * b.connection_points) for b in given.blocks))
     made = assemble_choices([[wrong], [wrong, given]], 0, ChoicesConfig())
     assert (made.choice, made.assembly.status) == (2, "ok")
     still = assemble_choices([[wrong], [given]], 0, ChoicesConfig().with_centres_kept())
-    assert still.choice == 0 and not still.assembly.closed, "where nothing may move there is one group"
+    assert still.choice == 0 and not still.assembly.closed, "where nothing may move there is one tier"
     first = assemble_choices([[given], [wrong]], 0, ChoicesConfig())
     assert (first.choice, first.assembly.status) == (0, "ok")

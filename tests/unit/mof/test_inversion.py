@@ -19,7 +19,7 @@ from matgen.mof.assembly.judge import judged, order
 from matgen.mof.assembly.problem import Assembly, AssemblyInput, placed_atoms
 from matgen.mof.assembly.starts import scattered, stacked
 from matgen.mof.assembly.walk import Walk
-from matgen.mof.choices import ChoicesConfig, _finished, assemble_choices
+from matgen.mof.choices import ChoicesConfig, Grade, _finished, assemble_choices
 from matgen.mof.decompose import decompose
 from matgen.mof.grouping import grouped
 from matgen.mof.handedness import mirrored
@@ -226,10 +226,10 @@ def test_a_layer_that_fails_its_trial_is_packed_and_says_which_blocks_are_mirror
     config = ChoicesConfig(anneal=AnnealConfig(packed_room=20.0))
     seen: list[float] = []
 
-    def trial(made: Assembly) -> int:
+    def trial(made: Assembly) -> Grade:
         assert (made.status, made.dimension) == ("ok", 2)
         seen.append(made.volume)
-        return int(made.volume > 0.8 * seen[0])
+        return Grade.UNSTABLE if made.volume > 0.8 * seen[0] else Grade.SOUND
 
     found = assemble_choices([[given]], 1, config, trial)
     assert (found.grade, found.num_trials) == (0, 2)
@@ -237,8 +237,16 @@ def test_a_layer_that_fails_its_trial_is_packed_and_says_which_blocks_are_mirror
     for block, own, flag in zip(found.assembly.blocks, given.blocks, found.mirrored, strict=True):
         assert np.allclose(block.connection_points, (mirrored(own) if flag else own).connection_points)
     as_is = replace(config, anneal=replace(config.anneal, packing=0.0))
-    found = assemble_choices([[given]], 1, as_is, lambda made: 1)
-    assert found.grade == 1 and found.assembly.volume == pytest.approx(seen[0])
+    for how, grade in ((as_is, Grade.UNSTABLE), (config, Grade.NO_PORES)):
+        volumes: list[float] = []
+        found = assemble_choices(
+            [[given]], 1, how, lambda made, at=volumes, grade=grade: at.append(made.volume) or grade
+        )
+        assert found.grade is grade and found.num_trials == len(volumes)
+        assert min(volumes) > 0.8 * seen[0], "nothing was packed"
+    untried = assemble_choices([[given]], 1, config)
+    assert (untried.grade, untried.num_trials) == (Grade.NOT_RUN, 0)
+    assert untried.assembly.volume < 0.8 * seen[0], "what is not put on trial is packed at once"
 
 
 @pytest.mark.parametrize(

@@ -84,23 +84,23 @@ def test_later_choices_differ_and_none_comes_twice(library: BlockLibrary) -> Non
     assert all(choice.balanced for choice in choices)
 
 
-def test_later_groups_of_choices_have_one_block_of_each_role(library: BlockLibrary) -> None:
+def test_later_tiers_of_choices_have_one_block_of_each_role(library: BlockLibrary) -> None:
     """Metals and linkers far apart: different at first, and then all the same, where that balances."""
     given = sampled([0.0, 1.0], [10.0, 10.0, 11.0, 11.0], [6.0, 4.0, 2.0, 2.0, 3.0, 3.0])
     lookup = BlockLookup(
         library, LookupConfig(merge_distance=0.0, inversion=False, num_tries=1, num_simple=4, num_passes=1)
     )
     choices = list(lookup.choices(given, np.random.default_rng(0)))
-    assert [choice.group for choice in choices] == sorted(choice.group for choice in choices)
-    simple = [choice for choice in choices if choice.group == 1]
-    assert simple and choices[0].group == 0
+    assert [choice.tier for choice in choices] == sorted(choice.tier for choice in choices)
+    simple = [choice for choice in choices if choice.tier == 1]
+    assert simple and choices[0].tier == 0
     assert len(set(choices[0].index[:2].tolist())) == 2
     for choice in simple:
         assert choice.balanced and len(set(choice.index[:2].tolist())) == len(set(choice.index[2:].tolist())) == 1
     none = BlockLookup(
         library, LookupConfig(merge_distance=0.0, inversion=False, num_tries=1, num_simple=0, num_passes=1)
     )
-    assert not any(choice.group for choice in none.choices(given, np.random.default_rng(0)))
+    assert not any(choice.tier for choice in none.choices(given, np.random.default_rng(0)))
 
 
 def test_later_passes_look_farther(library: BlockLibrary) -> None:
@@ -111,7 +111,7 @@ def test_later_passes_look_farther(library: BlockLibrary) -> None:
         lookup = BlockLookup(library, LookupConfig(spread=spread, **settings))
         choices = list(lookup.choices(given, np.random.default_rng(0)))
         assert len({choice.index.tobytes() for choice in choices}) == len(choices)
-        groups[spread] = {choice.group for choice in choices}
+        groups[spread] = {choice.tier for choice in choices}
     assert max(groups[0.0]) < 2, "without a spread a second pass finds nothing new"
     assert max(groups[1.0]) >= 2
 
