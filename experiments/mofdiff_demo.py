@@ -12,6 +12,7 @@ def mofdiff_demo() -> "MofExperiment":
 
     from matgen.evaluation.porosity import PorosityConfig
     from matgen.models.mofdiff_sampling import CoarseSamplerConfig
+    from matgen.mof.choices import ChoicesConfig
     from matgen.mof.lookup import LookupConfig
     from matgen.mof_config import (
         MOF_STAGES,
@@ -43,6 +44,8 @@ def mofdiff_demo() -> "MofExperiment":
         model=tiny_mofdiff(),
         train=train,
         sample=MofSampleConfig(count=16, shard_size=8, batch_size=16, sampler=CoarseSamplerConfig(num_steps=50)),
-        decode=MofDecodeConfig(lookup=LookupConfig(num_tries=2, num_simple=1, num_passes=1)),
+        decode=MofDecodeConfig(
+            lookup=LookupConfig(num_tries=2, num_simple=1, num_passes=1), assemble=ChoicesConfig(trials=2)
+        ),
         evaluate=MofEvaluateConfig(reference_limit=24, pores=PorosityConfig(refine_between=(0.0, 0.0))),
     )

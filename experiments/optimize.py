@@ -120,7 +120,7 @@ def optimize_experiment(arguments: argparse.Namespace) -> "MofExperiment":
     """
     from matgen.models.mofdiff_optimise import OptimiseConfig
     from matgen.models.mofdiff_sampling import CoarseSamplerConfig
-    from matgen.mof_config import MofExperiment, MofOptimizeConfig, MofSampleConfig
+    from matgen.mof_config import MofDecodeConfig, MofExperiment, MofOptimizeConfig, MofSampleConfig, TrialConfig
 
     given = {"num_steps": arguments.steps, "prior_weight": arguments.prior_weight}
     sampling = {"num_steps": arguments.sampler_steps, "guidance": arguments.guidance}
@@ -143,6 +143,8 @@ def optimize_experiment(arguments: argparse.Namespace) -> "MofExperiment":
             start=arguments.start,
             latent=latent,
         ),
+        # what is measured is the property: frameworks are not picked for their pores
+        decode=MofDecodeConfig(trial=TrialConfig(least_pore_limiting_diameter=0.0)),
     )
 
 

@@ -49,7 +49,7 @@ def _small_mofs(experiment: "MofExperiment") -> "MofExperiment":
         ),
         decode=replace(
             experiment.decode,
-            lookup=replace(experiment.decode.lookup, num_simple=2, num_passes=1),
+            lookup=replace(experiment.decode.lookup, num_simple=1, num_passes=1),
             assemble=replace(assemble, anneal=anneal, race_starts=4, race_steps=40, trials=2),
         ),
         relax=replace(experiment.relax, limit=4),

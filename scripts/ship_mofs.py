@@ -4,8 +4,8 @@
 
 Of each identity the library keeps the first conformers, at most as many as asked for: those of different frameworks.
 With the frameworks at hand (--data) blocks are kept only of those without a fault that would come along with a block:
-an atom that misses a neighbour, for instance nitrogen its hydrogen, or one that is charged beyond 3 e or has no
-parameters for charge equilibration (three quarters of an hour of one core for QMOF).
+an atom that misses a neighbour, for instance nitrogen its hydrogen; and only of elements for which there are charges
+(charge equilibration has none for actinides), without which a framework cannot be judged.
 """
 
 import argparse
@@ -20,8 +20,8 @@ from tqdm import tqdm
 from matgen.data.mof_properties import properties_of, save_properties
 from matgen.data.mof_records import CoarseRecords
 from matgen.data.mof_statistics import CoarseStatistics
+from matgen.evaluation.eqeq import has_parameters
 from matgen.evaluation.mof_checks import check_mof
-from matgen.evaluation.mof_scores import MofScoreConfig, charges_or_reason
 from matgen.mof.block_library import BlockLibrary
 from matgen.sources.source import open_source
 from matgen.training.checkpoint import find_checkpoint
@@ -29,7 +29,7 @@ from matgen.training.checkpoint import find_checkpoint
 INHERITED = (
     *("has_hydrogen", "no_overcoordinated_carbon", "no_overcoordinated_nitrogen", "no_overcoordinated_hydrogen"),
     *("no_undercoordinated_carbon", "no_undercoordinated_nitrogen", "no_undercoordinated_alkali"),
-    *("no_undercoordinated_rare_earth", "no_exposed_metal", "no_terminal_oxo", "no_high_charges"),
+    *("no_undercoordinated_rare_earth", "no_exposed_metal", "no_terminal_oxo"),
 )
 """Checks that a framework fails because a block of it does; has_hydrogen: one without any."""
 
@@ -38,18 +38,17 @@ def sound(library: BlockLibrary, source: str, data: Path) -> BlockLibrary:
     """The blocks of frameworks that pass these checks; frameworks that are not there count as unsound."""
     names = set(library.source_names)
     good = set()
-    scores = MofScoreConfig()
     frameworks = open_source(source, data)
     for row in tqdm(frameworks, total=len(frameworks), desc="checks"):
         if row.id in names and row.structure is not None:
-            charges, reason = charges_or_reason(row.structure, scores)
-            results = check_mof(row.structure, charges=charges, charges_reason=reason)
-            if all(results[name].status == "passed" for name in INHERITED):
+            results = check_mof(row.structure)
+            passed = all(results[name].status != "failed" for name in INHERITED)
+            if passed and has_parameters(row.structure.atomic_numbers):
                 good.add(row.id)
     is_good = np.array([name in good for name in library.source_names])
     if not is_good.any():
         raise SystemExit(f"no framework of the library is in {source} and passes: is it the right data set?")
-    print(f"{is_good.sum()} of {len(is_good)} frameworks pass {', '.join(INHERITED)}")
+    print(f"{is_good.sum()} of {len(is_good)} frameworks have charges and pass {', '.join(INHERITED)}")
     return library.select(np.flatnonzero(is_good[library.source_index]))
 
 

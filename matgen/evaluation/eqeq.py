@@ -9,7 +9,7 @@ from matgen.crystal.elements import SYMBOLS
 from matgen.crystal.structure import Structure
 from matgen.errors import UnsupportedElementError
 
-__all__ = ["EqeqConfig", "equilibrated_charges"]
+__all__ = ["EqeqConfig", "equilibrated_charges", "has_parameters"]
 
 _FAR = 1e6  # Å
 _COULOMB = 14.4  # e^2 / (4 pi epsilon_0) in eV Å, as the method rounds it
@@ -82,6 +82,11 @@ def equilibrated_charges(structure: Structure, config: EqeqConfig | None = None)
     system = np.vstack([np.ones(len(matrix)), matrix[:-1] - matrix[1:]])
     right = np.concatenate([[0.0], electronegativity[1:] - electronegativity[:-1]])
     return np.asarray(np.linalg.solve(system, right))
+
+
+def has_parameters(atomic_numbers: np.ndarray) -> bool:
+    """Whether there are charges for all of these elements: up to polonium."""
+    return all(int(z) in _PARAMETERS for z in np.unique(atomic_numbers))
 
 
 def _expansion(atomic_numbers: np.ndarray, config: EqeqConfig) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ from matgen.mof.bonds import Bonds
 from matgen.mof.decompose import decompose
 from matgen.mof.framework import Framework
 
-__all__ = ["MOF_SCORE_COLUMNS", "MofScoreConfig", "charges_or_reason", "score_mof"]
+__all__ = ["MOF_SCORE_COLUMNS", "MofScoreConfig", "score_mof"]
 
 _NAN = float("nan")
 
@@ -81,7 +81,7 @@ def score_mof(
     config = config or MofScoreConfig()
     if structure is None:
         return _empty_row("there is no structure")
-    charges, charges_reason = charges_or_reason(structure, config)
+    charges, charges_reason = _charges(structure, config)
     porosity = worker.measure(structure) if worker is not None else None
     pores = porosity_columns(porosity, porosity_reason)
     checks = check_mof(
@@ -137,8 +137,7 @@ def _empty_row(reason: str) -> dict[str, Any]:
     }
 
 
-def charges_or_reason(structure: Structure, config: MofScoreConfig) -> tuple[np.ndarray | None, str]:
-    """Charges of charge equilibration, [n] in e; or None, and why there are none."""
+def _charges(structure: Structure, config: MofScoreConfig) -> tuple[np.ndarray | None, str]:
     if structure.num_atoms > config.max_atoms_charges:
         return None, f"{structure.num_atoms} atoms, more than the limit of {config.max_atoms_charges} for charges"
     try:

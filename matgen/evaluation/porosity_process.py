@@ -4,8 +4,10 @@ Zeo++ writes to C's standard output, so that it is pointed at nothing and the an
 """
 
 import json
+import math
 import os
 import re
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -18,6 +20,8 @@ from matgen.crystal.structure import Structure
 
 __all__ = ["main"]
 
+_OVERTIME = 2.0  # of the deadline; who asked has killed this process long before, or is dead himself
+
 
 def main() -> None:
     """Answer requests until standard input ends."""
@@ -26,10 +30,13 @@ def main() -> None:
     os.dup2(nowhere, 1)
     with tempfile.TemporaryDirectory(prefix="matgen-pores-") as folder:
         for line in sys.stdin:
+            request = json.loads(line)
+            signal.alarm(math.ceil(_OVERTIME * request["config"]["deadline_s"]))
             try:
-                answer = _measure(json.loads(line), Path(folder))
+                answer = _measure(request, Path(folder))
             except (ValueError, RuntimeError, OSError, IndexError) as error:
                 answer = {"error": f"{type(error).__name__}: {error}"[:300]}
+            signal.alarm(0)
             answers.write(json.dumps(answer) + "\n")
             answers.flush()
 

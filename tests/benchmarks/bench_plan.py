@@ -21,6 +21,8 @@ sys.path.insert(0, str(HERE.parent / "integration"))
 
 CHECKPOINT = ROOT / "experiments/checkpoints/mofdiff_qmof"
 CHEAP = ["--checkpoint", str(CHECKPOINT), "--set", "decode.lookup.num_tries=1", "--set", "evaluate.reference_limit=0"]
+CHEAP += ["--set", "decode.lookup.num_simple=0", "--set", "decode.lookup.num_passes=1"]
+CHEAP += ["--set", "decode.assemble.trials=0"]
 CHEAP += ["--set", "preprocess.limit=60", "--set", "sample.shard_size=16", "--set", "sample.batch_size=16"]
 
 

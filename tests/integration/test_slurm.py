@@ -164,6 +164,7 @@ def test_mofs_are_generated_from_their_script_and_watched(slurm: SlurmCluster) -
     out, matgen = slurm.shared / "mofdiff", f"{sys.prefix}/bin/matgen"
     assert (out / "checkpoint").is_dir(), "made by the test of training"
     cheap = ("--small", "--set", "sample.shard_size=4", "--set", "decode.lookup.num_tries=1")
+    cheap += ("--set", "decode.lookup.num_simple=0", "--set", "decode.assemble.trials=1")
     cheap += ("--set", "evaluate.porosity=false", "--set", "evaluate.reference_limit=8")
     words = ("slurm/generate_mofs.sh", *frameworks(), "--count", "8", "--out", str(out), *cheap)
     job = slurm.submit("--cpus-per-task=2", *words)

@@ -1,6 +1,10 @@
 """Pores by Zeo++ in a process of its own: values for real frameworks, statuses for everything that goes wrong."""
 
+import json
 import pickle
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -127,3 +131,16 @@ def test_columns_of_what_was_not_run():
     assert row["porosity_status"] == "not_run" and row["porosity_reason"] == "pyzeo is not installed"
     assert np.isnan(row["pore_limiting_diameter"])
     assert porosity_columns(Porosity(status="timeout", reason="x"))["porosity_status"] == "timeout"
+
+
+def test_a_measurement_that_nobody_waits_for_any_more_ends() -> None:
+    """Whoever asked is dead and can kill nobody: the child ends by itself at twice the deadline."""
+    hanging = (
+        "import time\n"
+        "from matgen.evaluation import porosity_process\n"
+        "porosity_process._measure = lambda request, folder: time.sleep(600)\n"
+        "porosity_process.main()\n"
+    )
+    request = json.dumps({"config": {"deadline_s": 0.5}}) + "\n"
+    done = subprocess.run([sys.executable, "-c", hanging], input=request, capture_output=True, text=True, timeout=60)
+    assert done.returncode == -signal.SIGALRM and done.stdout == ""
