@@ -16,6 +16,7 @@ from cluster.mof_relax import MofRelaxWork, relaxed_framework, stored_bonds
 from matgen.models.mofdiff_sampling import SampledFeatures
 from matgen.mof.block_library import BlockLibrary
 from matgen.mof.building_block import METAL_NODE
+from matgen.mof.choices import Grade
 from matgen.mof.decompose import decompose
 from matgen.mof.framework import Framework
 from matgen.mof_config import MofDecodeConfig, MofRelaxConfig
@@ -102,6 +103,26 @@ def test_true_embeddings_come_back_as_their_framework(
         lengths = np.linalg.norm(stored_bonds(row).vectors(stored_structure(row)), axis=1)
         assert lengths.max() < 3.5
         assert (row["num_trials"], row["trial_status"]) == (1, "sound")
+
+
+def test_what_fails_its_trial_makes_way_for_other_blocks(
+    decoder: MofDecodeWork, frameworks: dict[str, Framework], embeddings: dict[str, np.ndarray]
+) -> None:
+    """The row says of which blocks the framework is that was taken, whichever tier these came from."""
+    row = sample(20, frameworks["mof5"], embeddings)
+    for bad in (1, 4):
+        grades = [Grade.FAULTY] * bad + [Grade.SOUND]
+        again = MofDecodeWork(decoder.path, decoder.config)
+        again.setup()
+        again.trial = lambda made, grades=grades: grades.pop(0)  # type: ignore[assignment]
+        (done,) = again.process([row])
+        assert done["status"] in ("ok", "clash")
+        assert 1 < done["num_trials"] <= bad + 1
+        assert done["trial_status"] == ("sound" if not grades else "faulty")
+        blocks = [again.library.block(int(index)) for index in done["block_index"]]
+        assert [again.library.identity(int(index)) for index in done["block_index"]] == done["block_identities"]
+        expected = np.concatenate([block.atomic_numbers for block in blocks])
+        assert np.array_equal(done["structure_atomic_numbers"], expected)
 
 
 def test_a_linker_too_few_and_no_metal_at_all_are_statuses(decoded: list[Mapping[str, Any]]) -> None:

@@ -1,9 +1,13 @@
 """Frameworks on trial: a real one stands it, one without pores and one that nothing holds do not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from cluster.mof_trial import FrameworkTrial
+from matgen.evaluation.porosity import Porosity
 from matgen.mof.assemble import Assembly, assemble
 from matgen.mof.choices import Grade
 from matgen.mof_config import TrialConfig
@@ -43,3 +47,30 @@ def test_without_pyzeo_pores_are_not_asked_for(
     trial = FrameworkTrial(TrialConfig(least_pore_limiting_diameter=10.0))
     assert "pyzeo" in caplog.text
     assert trial(mof5) is Grade.NOT_RUN
+
+
+def test_faults_of_atoms_are_found(mof5: Assembly) -> None:
+    """MOF-5 with fluorine for hydrogen is stable, but a framework has hydrogen."""
+    blocks = tuple(replace(b, atomic_numbers=np.where(b.atomic_numbers == 1, 9, b.atomic_numbers)) for b in mof5.blocks)
+    bare = replace(mof5, blocks=blocks)
+    assert FrameworkTrial(TrialConfig())(bare) is Grade.FAULTY
+    assert FrameworkTrial(TrialConfig(checks=False, least_pore_limiting_diameter=0.0))(bare) is Grade.SOUND
+
+
+def test_what_fails_by_itself_is_no_verdict_on_pores(mof5: Assembly, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyzeo")
+    trial = FrameworkTrial(TrialConfig())
+    monkeypatch.setattr(trial.pores, "measure", lambda structure: Porosity(status="timeout", reason="too long"))
+    assert trial(mof5) is Grade.NOT_RUN
+
+    def singular(*arguments: object) -> None:
+        raise torch.linalg.LinAlgError("singular")
+
+    monkeypatch.setattr("cluster.mof_trial.relax_frameworks", singular)
+    assert trial(mof5) is Grade.UNSTABLE
+
+
+@pytest.mark.parametrize("wrong", [{"least_pore_limiting_diameter": float("nan")}, {"max_atoms": -1}])
+def test_settings_without_sense_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="need least_pore"):
+        TrialConfig(**wrong)  # type: ignore[arg-type]

@@ -103,17 +103,30 @@ def test_later_tiers_of_choices_have_one_block_of_each_role(library: BlockLibrar
     assert not any(choice.tier for choice in none.choices(given, np.random.default_rng(0)))
 
 
-def test_later_passes_look_farther(library: BlockLibrary) -> None:
+def test_later_passes_look_farther(library: BlockLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
     given = sampled([0.45, 0.5], [10.4, 10.5, 10.6])
-    settings = {"merge_distance": 0.0, "inversion": False, "num_tries": 3, "num_simple": 2, "num_passes": 3}
-    groups: dict[float, set[int]] = {}
-    for spread in (0.0, 1.0):
-        lookup = BlockLookup(library, LookupConfig(spread=spread, **settings))
-        choices = list(lookup.choices(given, np.random.default_rng(0)))
-        assert len({choice.index.tobytes() for choice in choices}) == len(choices)
-        groups[spread] = {choice.tier for choice in choices}
-    assert max(groups[0.0]) < 2, "without a spread a second pass finds nothing new"
-    assert max(groups[1.0]) >= 2
+    spreads: list[float] = []
+
+    def factors(rng: np.random.Generator, spread: float, count: int) -> np.ndarray:
+        spreads.append(spread)
+        return np.exp(spread * rng.standard_normal(count))
+
+    monkeypatch.setattr("matgen.mof.lookup._factors", factors)
+    lookup = BlockLookup(
+        library, LookupConfig(merge_distance=0.0, inversion=False, num_tries=9, num_simple=2, num_passes=3, spread=0.5)
+    )
+    choices = list(lookup.choices(given, np.random.default_rng(0)))
+    assert len({choice.index.tobytes() for choice in choices}) == len(choices)
+    assert sorted(set(spreads)) == [0.0, 0.5, 1.5, 2.5]
+    assert [choice.tier for choice in choices] == sorted(choice.tier for choice in choices)
+
+
+def test_simple_choices_that_cannot_balance_are_not_made(library: BlockLibrary) -> None:
+    """Three metals of one kind have 12 or 18 connections, seven linkers of one kind 14 or 21."""
+    given = sampled([0.0, 0.1, 0.9], [10.0] * 7)
+    lookup = BlockLookup(library, LookupConfig(merge_distance=0.1, num_tries=2, num_simple=4, num_passes=2))
+    choices = list(lookup.choices(given, np.random.default_rng(0)))
+    assert choices and not any(choice.tier % 2 for choice in choices)
 
 
 def test_surplus_counts_metal_less_linker_connections(library: BlockLibrary) -> None:
@@ -155,7 +168,10 @@ def test_groups_that_cannot_balance_are_taken_apart(library: BlockLibrary, dista
     assert choice.balanced and sorted(library.num_connections[choice.index[:2]].tolist()) == [4, 6]
 
 
-@pytest.mark.parametrize("wrong", [{"num_tries": 0}, {"merge_distance": float("nan")}, {"spread": -0.1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"num_tries": 0}, {"num_passes": 0}, {"num_simple": -1}, {"merge_distance": float("nan")}, {"spread": -0.1}],
+)
 def test_settings_without_sense_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="num_passes >= 1"):
         LookupConfig(**wrong)  # type: ignore[arg-type]
