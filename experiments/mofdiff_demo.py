@@ -44,8 +44,9 @@ def mofdiff_demo() -> "MofExperiment":
         model=tiny_mofdiff(),
         train=train,
         sample=MofSampleConfig(count=16, shard_size=8, batch_size=16, sampler=CoarseSamplerConfig(num_steps=50)),
+        # the first framework that closes is taken: trials would take minutes
         decode=MofDecodeConfig(
-            lookup=LookupConfig(num_tries=2, num_simple=1, num_passes=1), assemble=ChoicesConfig(trials=2)
+            lookup=LookupConfig(num_tries=2, num_simple=0, num_passes=1), assemble=ChoicesConfig(trials=0)
         ),
         evaluate=MofEvaluateConfig(reference_limit=24, pores=PorosityConfig(refine_between=(0.0, 0.0))),
     )
