@@ -30,9 +30,9 @@ def main() -> None:
     os.dup2(nowhere, 1)
     with tempfile.TemporaryDirectory(prefix="matgen-pores-") as folder:
         for line in sys.stdin:
-            request = json.loads(line)
-            signal.alarm(math.ceil(_OVERTIME * request["config"]["deadline_s"]))
             try:
+                request = json.loads(line)
+                signal.alarm(math.ceil(_OVERTIME * request["config"]["deadline_s"]))
                 answer = _measure(request, Path(folder))
             except (ValueError, RuntimeError, OSError, IndexError) as error:
                 answer = {"error": f"{type(error).__name__}: {error}"[:300]}

@@ -144,3 +144,11 @@ def test_a_measurement_that_nobody_waits_for_any_more_ends() -> None:
     request = json.dumps({"config": {"deadline_s": 0.5}}) + "\n"
     done = subprocess.run([sys.executable, "-c", hanging], input=request, capture_output=True, text=True, timeout=60)
     assert done.returncode == -signal.SIGALRM and done.stdout == ""
+
+
+def test_a_line_that_is_no_request_is_answered_with_an_error() -> None:
+    command = [sys.executable, "-m", "matgen.evaluation.porosity_process"]
+    done = subprocess.run(command, input="{half a\nline\n", capture_output=True, text=True, timeout=60)
+    first, second = (json.loads(line) for line in done.stdout.splitlines())
+    assert done.returncode == 0
+    assert "JSONDecodeError" in first["error"] and "JSONDecodeError" in second["error"]
