@@ -66,7 +66,7 @@ def _on_trial(population: Population) -> str:
     first = int(((tried == 1) & (words == "sound")).sum())
     return (
         f"; {int(tried.sum()):,} frameworks of {int((tried > 0).sum()):,} samples were put on trial before one was "
-        f"taken (relaxation, checks of atoms, pores), of {first:,} the first stood it"
+        f"taken (decode.trial), of {first:,} the first stood it"
     )
 
 
