@@ -84,15 +84,15 @@ class MofDecodeWork:
         seen: list[Choice] = []
 
         def tiers() -> Iterator[list[AssemblyInput]]:
-            for _, tier in itertools.groupby(self._choices(row), key=lambda choice: choice.tier):
-                chosen = list(tier)
-                seen.extend(chosen)
-                yield [self._input(row, choice) for choice in chosen]
+            for _, tier in itertools.groupby(self._choices(row), key=lambda pair: pair[0].tier):
+                pairs = list(tier)
+                seen.extend(choice for choice, _ in pairs)
+                yield [given for _, given in pairs]
 
         made = assemble_choices(tiers(), int(row["sample_id"]), self.config.assemble, self.trial)
         return self._columns(seen[made.choice], made)
 
-    def _choices(self, row: Mapping[str, Any]) -> Iterator[Choice]:
+    def _choices(self, row: Mapping[str, Any]) -> Iterator[tuple[Choice, AssemblyInput]]:
         """Choices of blocks that pass the feasibility gate, the one that centres were drawn for first; at least one.
 
         Where centres may move, connections have to balance, and no more.
@@ -107,13 +107,14 @@ class MofDecodeWork:
         if row.get("block_index") is not None:
             choices = self._with_drawn(np.asarray(row["block_index"], dtype=np.int64), sampled, choices)
         gate = balance if self.config.assemble.anneal.starts else feasibility  # whether centres may move
-        first: Choice | None = None
+        first: tuple[Choice, AssemblyInput] | None = None
         found = False
         for choice in choices:
-            first = first or choice
-            if gate(self._input(row, choice)) is None:
+            given = self._input(row, choice)
+            first = first or (choice, given)
+            if gate(given) is None:
                 found = True
-                yield choice
+                yield choice, given
         if not found and first is not None:
             yield first
 

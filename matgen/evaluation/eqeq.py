@@ -86,12 +86,17 @@ def equilibrated_charges(structure: Structure, config: EqeqConfig | None = None)
 
 def has_parameters(atomic_numbers: np.ndarray) -> bool:
     """Whether there are charges for all of these elements: up to polonium."""
-    return all(int(z) in _PARAMETERS for z in np.unique(atomic_numbers))
+    return not _unknown(atomic_numbers)
+
+
+def _unknown(atomic_numbers: np.ndarray) -> list[int]:
+    """Elements without parameters."""
+    return [int(z) for z in np.unique(atomic_numbers) if int(z) not in _PARAMETERS]
 
 
 def _expansion(atomic_numbers: np.ndarray, config: EqeqConfig) -> tuple[np.ndarray, np.ndarray]:
     """First and second derivative of an atom's energy by its charge, eV."""
-    unknown = [int(z) for z in np.unique(atomic_numbers) if int(z) not in _PARAMETERS]
+    unknown = _unknown(atomic_numbers)
     if unknown:
         raise UnsupportedElementError(f"no charge equilibration parameters for {SYMBOLS[unknown[0]]}")
     rows = np.array([_PARAMETERS[int(z)] for z in atomic_numbers])

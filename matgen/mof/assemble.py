@@ -16,7 +16,7 @@ from matgen.mof.assembly.feasibility import balance, feasibility, unreachable
 from matgen.mof.assembly.finish import FinishConfig, finish
 from matgen.mof.assembly.layout import shape_key
 from matgen.mof.assembly.pairs import PairTable, candidate_pairs
-from matgen.mof.assembly.problem import Assembly, AssemblyInput, reorient
+from matgen.mof.assembly.problem import Assembly, AssemblyInput, reorient, unassembled
 from matgen.mof.assembly.search import SearchConfig, num_starts, search
 from matgen.mof.assembly.translations import expand, reduce_by_translations
 
@@ -100,7 +100,7 @@ def assemble(
 
 def _assemble_all(inputs: Sequence[AssemblyInput], seeds: Sequence[int], config: AssembleConfig) -> list[Assembly]:
     """Stage after stage, each for what the ones before have left."""
-    results = {at: _unassembled(given, why) for at, given in enumerate(inputs) if (why := balance(given))}
+    results = {at: unassembled(given, "infeasible", why) for at, given in enumerate(inputs) if (why := balance(given))}
     sound = [at for at in range(len(inputs)) if at not in results]
     searches = (config.exact, config.loose, config.wide, config.loose, config.loose)
     for stage, settings in enumerate(searches[: config.num_searches]):
@@ -148,7 +148,7 @@ def _run_stage(
     reasons = {at: unreachable(one, tables[at]) for at, one in given.items()}
     for at, reason in reasons.items():
         if reason and at not in results and settings is not config.exact:
-            results[at] = _unassembled(given[at], reason)
+            results[at] = unassembled(given[at], "infeasible", reason)
     scales = config.finish.refine
     held = replace(
         scales,
@@ -189,8 +189,3 @@ def _batches(
             batch.append(at)
             size += len(tables[at].metal)
         yield batch
-
-
-def _unassembled(given: AssemblyInput, reason: str) -> Assembly:
-    rotations = np.tile(np.eye(3), (given.num_blocks, 1, 1))
-    return Assembly("infeasible", reason, given.lattice, given.frac_coords, given.blocks, rotations)

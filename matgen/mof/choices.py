@@ -12,6 +12,7 @@ from matgen.mof.assembly.anneal import AnnealConfig, Annealed, anneal, nearest, 
 from matgen.mof.assembly.feasibility import balance
 from matgen.mof.assembly.finish import FinishConfig, finish
 from matgen.mof.assembly.pairs import candidate_pairs
+from matgen.mof.assembly.problem import unassembled
 from matgen.mof.assembly.search import Solution
 from matgen.mof.handedness import with_best_hands
 
@@ -99,17 +100,18 @@ def assemble_choices(
     Returns:
         the first that stands its trial, or the one of the lowest grade, or what is nearest to closing.
     """
+    moves = config.anneal.starts > 0
     judge = _Judge(trial, config.trials)
     left_open: list[Assembled] = []
     start = 0
-    for tier in tiers if config.anneal.starts else itertools.islice(tiers, 1):
+    for tier in tiers if moves else itertools.islice(tiers, 1):
         closed: list[Assembled] = []
         for attempt in _attempts(tier, start, seed, config):
             judge.num_tried += 1
             for made in attempt:
                 if not made.assembly.closed:
                     left_open.append(made)
-                elif not _is_best_possible(made.assembly, config):
+                elif not (_is_clean_net(made.assembly) or (made.assembly.status == "ok" and not moves)):
                     closed.append(made)
                 elif judge.ends_with(made):
                     return judge.verdict(left_open)
@@ -131,8 +133,8 @@ def _forms(made: Assembled, judge: "_Judge", config: ChoicesConfig) -> Iterator[
         yield pressed
 
 
-def _is_best_possible(made: Assembly, config: ChoicesConfig) -> bool:
-    return made.status == "ok" and (made.dimension == 3 or not config.anneal.starts)
+def _is_clean_net(made: Assembly) -> bool:
+    return made.status == "ok" and made.dimension == 3
 
 
 class _Judge:
@@ -166,22 +168,24 @@ def _attempts(
 
     Choices are numbered from `start`.
     """
-    moves = bool(config.anneal.starts)
-    fixed = config.fixed if moves else replace(config.fixed, num_searches=5)
-    if moves:
-        number_fixed = 1 if start == 0 else 0
-    else:
-        number_fixed = len(choices)
-    for choice in range(number_fixed):
-        (given,), (flags,) = with_best_hands([choices[choice]], fixed.loose)
-        (made,) = assemble([given], fixed, [seed])
-        yield [Assembled(made, choice, flags)]
-    for choice, misfit in itertools.islice(_raced(choices, start, seed, config), config.kept if moves else 0):
+    if not config.anneal.starts:
+        every = replace(config.fixed, num_searches=5)
+        yield from ([_fixed(given, choice, seed, every)] for choice, given in enumerate(choices))
+        return
+    if start == 0:
+        yield [_fixed(choices[0], 0, seed, config.fixed)]
+    for choice, misfit in itertools.islice(_raced(choices, start, seed, config), config.kept):
         number = start + choice
         if misfit > config.anneal.hopeless:
             yield [_open(choices[choice], number, f"blocks stay {misfit:.2f} Å^2 a connection from closing")]
         else:
             yield _annealed(choices[choice], number, np.random.default_rng([seed, number, _LONG]), config)
+
+
+def _fixed(given: AssemblyInput, choice: int, seed: int, config: AssembleConfig) -> Assembled:
+    (handed,), (flags,) = with_best_hands([given], config.loose)
+    (made,) = assemble([handed], config, [seed])
+    return Assembled(made, choice, flags)
 
 
 def _raced(
@@ -214,7 +218,7 @@ def _annealed(given: AssemblyInput, choice: int, rng: np.random.Generator, confi
             if state.num_open > max(2, config.nearly * count):
                 continue
             made = Assembled(_finished(state, rng, config.fixed.finish), choice, state.mirrored)
-            if made.assembly.status == "ok" and made.assembly.dimension == 3:
+            if _is_clean_net(made.assembly):
                 return [made, *best.values()]
             before = best.get(made.assembly.status)
             if before is None or _rank(made.assembly) < _rank(before.assembly):
@@ -247,9 +251,7 @@ def _packed(made: Assembled, config: ChoicesConfig) -> Assembled | None:
 
 def _open(given: AssemblyInput, choice: int, reason: str) -> Assembled:
     """What stays open, and that no block of it was mirrored."""
-    rotations = np.tile(np.eye(3), (given.num_blocks, 1, 1))
-    open_ = Assembly("open", reason, given.lattice, given.frac_coords, given.blocks, rotations)
-    return Assembled(open_, choice, np.zeros(given.num_blocks, dtype=bool))
+    return Assembled(unassembled(given, "open", reason), choice, np.zeros(given.num_blocks, dtype=bool))
 
 
 def _finished(state: Annealed, rng: np.random.Generator, config: FinishConfig) -> Assembly:

@@ -22,7 +22,7 @@ __all__ = ["BlockLookup", "Choice", "LookupConfig", "SampledBlocks"]
 _NEAREST = 4  # blocks of each kind that are considered
 _LOOKED_AT = 24  # among which centred ones are looked for
 _ALL = 1e9  # a distance at which all blocks of a role are one
-_WIDER = 2.0  # by how many times the spread of a pass exceeds that of the one before
+_WIDER = 2.0  # times the spread of the first pass, by which that of each pass exceeds the one before
 _MERGED_SHARES = (1.0, 0.8, 0.6, 0.4, 0.0)  # of the merge distance, the first for which connections can balance
 
 
@@ -104,6 +104,7 @@ _SIMPLE = (*_PLAIN, _Way(paired=False, centred=True))
 _WAYS = (*_PLAIN, _Way(paired=True, centred=True), _Way(paired=False, centred=True))
 
 _Candidate = tuple[int, float, int, float]  # surplus, cost, block, distance
+_Grouped = tuple[list[np.ndarray], list[list[_Candidate]]]  # sampled blocks that are one, and what stands for each
 
 
 class BlockLookup:
@@ -151,8 +152,13 @@ class BlockLookup:
         """
         known: set[bytes] = set()
         nearest: Choice | None = None
+        ways: dict[bool, list[_Grouped]] = {}  # of each sort, for all passes
         for tier in range(2 * self.config.num_passes):
-            for choice in self._tier(sampled, rng, tier):
+            simple = tier % 2 == 1
+            count = self.config.num_simple if simple else self.config.num_tries
+            if count and simple not in ways:
+                ways[simple] = self._ways(sampled, simple)
+            for choice in self._tier(ways.get(simple, []), count, rng, tier):
                 nearest = nearest or choice
                 if (choice.balanced or not self.config.balance) and choice.index.tobytes() not in known:
                     known.add(choice.index.tobytes())
@@ -160,17 +166,15 @@ class BlockLookup:
         if not known and nearest is not None:
             yield nearest
 
-    def _tier(self, sampled: SampledBlocks, rng: np.random.Generator, tier: int) -> Iterator[Choice]:
+    def _tier(self, ways: Sequence[_Grouped], count: int, rng: np.random.Generator, tier: int) -> Iterator[Choice]:
         """Those of one sort and pass: the nearest of each way, in the first pass, and then others near by."""
-        count = self.config.num_simple if tier % 2 else self.config.num_tries
-        ways = self._ways(sampled, simple=tier % 2 == 1)
         spread = (1 + _WIDER * (tier // 2)) * self.config.spread
         for number in range(count if ways else 0):
             members, tables = ways[number % len(ways)]
             exact = tier < 2 and number < len(ways)
             yield replace(self._choice(members, tables, rng, 0.0 if exact else spread), tier=tier)
 
-    def _ways(self, sampled: SampledBlocks, simple: bool) -> list[tuple[list[np.ndarray], list[list[_Candidate]]]]:
+    def _ways(self, sampled: SampledBlocks, simple: bool) -> list[_Grouped]:
         """Groups and what stands for them, of each way; simple ones of a role are one, where that can balance."""
         apart = self.config.merge_distance * self.spacing
         distances = [_ALL] if simple else [share * apart for share in _MERGED_SHARES]

@@ -22,6 +22,7 @@ __all__ = [
     "connection_offsets",
     "placed_atoms",
     "reorient",
+    "unassembled",
 ]
 
 CLOSED_AT = 0.5
@@ -142,6 +143,12 @@ def connection_offsets(blocks: "Sequence[BuildingBlock]") -> np.ndarray:
 def connection_blocks(blocks: "Sequence[BuildingBlock]") -> np.ndarray:
     """[C] the block of each connection point in the list of all."""
     return np.repeat(np.arange(len(blocks)), [len(block.connection_points) for block in blocks])
+
+
+def unassembled(given: AssemblyInput, status: str, reason: str) -> Assembly:
+    """What never came together: everything as it was given."""
+    rotations = np.tile(np.eye(3), (given.num_blocks, 1, 1))
+    return Assembly(status, reason, given.lattice, given.frac_coords, given.blocks, rotations)
 
 
 def placed_atoms(blocks: "Sequence[BuildingBlock]", centres: np.ndarray, rotations: np.ndarray) -> np.ndarray:
